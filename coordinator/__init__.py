@@ -1,0 +1,1 @@
+"""The coordinator: takes a case from trigger to report."""

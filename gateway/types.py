@@ -1,0 +1,80 @@
+"""The words of the gateway: subject, tool, call, decision, refusal, record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Verb = Literal["call", "read", "prompt", "complete", "list"]
+Verdict = Literal["call", "request", "deny"]
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who acts, as its token says; nothing a caller claims is in here."""
+
+    id: str  # "agent:metrics", "user:ana"
+    roles: tuple[str, ...] = ()
+    chain: tuple[str, ...] = ()  # who stands behind it, outermost first: ("user:ana", "agent:coordinator")
+    case: str = ""
+    run: str = ""
+    task: str = ""
+    token: str = ""  # first 16 hex digits of the token's SHA-256; the token itself goes nowhere
+
+    @property
+    def kind(self) -> str:
+        return self.id.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        return self.id.partition(":")[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """An approved tool, exactly as pinned."""
+
+    server: str
+    name: str  # the upstream's own name
+    public: str  # server__name, ASCII, at most 64 characters
+    definition: dict[str, Any]  # the raw definition
+    digest: str  # sha256 over the canonical definition and the server's identity
+    read_only: bool = False
+    destructive: bool = True
+    idempotent: bool = False
+    open_world: bool = True
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A policy rule that determined a decision, with what a person is told about it."""
+
+    id: str
+    description: str = ""
+    advice: str = ""
+    where: str = ""  # file:line
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What policy says about one call. `deny` with no rule means that nothing permitted it."""
+
+    verdict: Verdict
+    rules: tuple[Rule, ...] = ()
+    errors: tuple[str, ...] = ()
+    policy: str = ""  # digest of the policy set
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request on the road, after identify and find."""
+
+    id: str
+    verb: Verb
+    subject: Subject
+    tool: Tool
+    arguments: dict[str, Any]
+    digest: str  # sha256 of the canonical arguments
+    key: str = ""  # the caller's idempotency key, if any
+    meta: dict[str, Any] = field(default_factory=dict)

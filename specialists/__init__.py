@@ -1,0 +1,1 @@
+"""Specialists: one verb, investigate; findings whose every claim cites a gateway call."""

@@ -1,0 +1,1 @@
+"""Specialists that run in this process, deterministic, without key, network or download."""

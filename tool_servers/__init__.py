@@ -1,0 +1,1 @@
+"""Plain MCP servers that anybody could have written; each runs alone."""

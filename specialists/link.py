@@ -1,0 +1,215 @@
+"""The connection to the gateway: opened, held by a task of its own, lost and opened again.
+
+An `mcp.Client` whose connection breaks takes down the task that entered it. So it is entered in a
+task that does nothing else, and whoever calls a tool only ever sees an `MCPError`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Self, TypeVar
+
+import httpx2
+from anyio import BrokenResourceError, ClosedResourceError
+from mcp import Client, MCPError
+from mcp.client.session import ClientRequestContext, ClientSession
+from mcp.client.streamable_http import streamable_http_client
+from mcp.types import ElicitRequestParams, ElicitResult, Implementation
+
+from specialists.errors import GatewayLost, TokenRefused
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+CONNECT_SECONDS = 5.0
+LONGEST_PAUSE = 0.5
+LOST = (MCPError, OSError, httpx2.HTTPError, ClosedResourceError, BrokenResourceError)
+
+
+class _Lent(httpx2.AsyncBaseTransport):
+    """A transport that many HTTP clients use and none of them closes."""
+
+    def __init__(self, owned: httpx2.AsyncHTTPTransport) -> None:
+        self._owned = owned
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return await self._owned.handle_async_request(request)
+
+
+class Pool:
+    """Sockets to the gateway, shared by the toolboxes of a process (each has a token of its own)."""
+
+    def __init__(self) -> None:
+        self._transport = httpx2.AsyncHTTPTransport(retries=0)
+        self.lent = _Lent(self._transport)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(self, *failure: Any) -> None:
+        await self._transport.__aexit__(*failure)
+
+
+class Link:
+    """A connection to one MCP target with one token; it opens when first needed and reopens when lost."""
+
+    def __init__(self, target: Any, token: str = "", pool: Pool | None = None, patience: float = 2.0) -> None:
+        self._target = target
+        self._token = token
+        self._pool = pool
+        self._patience = patience
+        self._held: _Held | None = None
+        self._opening = asyncio.Lock()
+        self._status = 0
+
+    async def ask(self, question: Callable[[ClientSession], Awaitable[Answer]]) -> Answer:
+        """Ask on the live connection; if it is lost, ask once more on a new one, then raise GatewayLost."""
+        for last in (False, True):
+            held = await self._open()
+            try:
+                return await question(held.client.session)
+            except LOST as error:
+                await self._drop(held)
+                if self._status in (401, 403):
+                    raise self._token_refused() from error
+                if last:
+                    raise GatewayLost(
+                        f"gateway {self.where}: it stopped answering ({_words(error)}); "
+                        "see that it runs (`pointsman doctor`), then resume the case"
+                    ) from error
+                log.info("gateway %s: connection lost (%s), connecting again", self.where, _words(error))
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Let go of the connection."""
+        held, self._held = self._held, None
+        if held:
+            await held.close()
+
+    @property
+    def where(self) -> str:
+        """The target, as one would tell a person."""
+        return self._target if isinstance(self._target, str) else f"({type(self._target).__name__})"
+
+    async def _open(self) -> _Held:
+        async with self._opening:
+            if self._held and self._held.alive:
+                return self._held
+            clock = asyncio.get_running_loop().time
+            until, pause = clock() + self._patience, 0.05
+            while True:
+                self._status = 0
+                held = _Held(self._client())
+                try:
+                    await held.open()
+                    self._held = held
+                    return held
+                except LOST as error:
+                    if self._status in (401, 403):
+                        raise self._token_refused() from error
+                    if clock() + pause > until:
+                        raise GatewayLost(
+                            f"gateway {self.where}: cannot connect ({_words(error)}); "
+                            "start it with `pointsman gateway` or correct its address"
+                        ) from error
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _drop(self, held: _Held) -> None:
+        if self._held is held:
+            self._held = None
+        await held.close()
+
+    def _token_refused(self) -> TokenRefused:
+        return TokenRefused(
+            f"gateway {self.where}: it refused the token (HTTP {self._status}); "
+            "issue a new one with `pointsman tokens issue SUBJECT`"
+        )
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[Client]:
+        about = Implementation(name="pointsman-specialist", version="1")
+        async with AsyncExitStack() as stack:
+            target = self._target
+            if isinstance(target, str):
+                http = await stack.enter_async_context(self._http())
+                target = streamable_http_client(target, http_client=http, max_sse_event_size=None)
+            client = Client(target, client_info=about, elicitation_callback=_leave_it_to_a_person, cache=None)
+            yield await stack.enter_async_context(client)
+
+    def _http(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(
+            headers={"Authorization": f"Bearer {self._token}"} if self._token else {},
+            timeout=httpx2.Timeout(CONNECT_SECONDS, read=None),
+            transport=self._pool.lent if self._pool else httpx2.AsyncHTTPTransport(retries=0),
+            event_hooks={"response": [self._note]},
+        )
+
+    async def _note(self, response: httpx2.Response) -> None:
+        self._status = response.status_code
+
+
+class _Held:
+    """One connection's life: a task enters the client, waits for the word to close, and leaves."""
+
+    def __init__(self, entering: Any) -> None:
+        self._entering = entering
+        self._closing = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.client: Client
+
+    @property
+    def alive(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    async def open(self) -> None:
+        ready = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._hold(ready), name="gateway-link")
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await asyncio.wait({self._task, ready}, return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+            raise OSError(f"no answer within {CONNECT_SECONDS:g} s") from None
+        except asyncio.CancelledError:
+            self._task.cancel()
+            raise
+        if self._task.done():
+            error = self._task.exception()
+            raise _cause(error) if error else OSError("the connection closed at once")
+
+    async def _hold(self, ready: asyncio.Future[None]) -> None:
+        async with self._entering as self.client:
+            ready.set_result(None)
+            await self._closing.wait()
+
+    async def close(self) -> None:
+        self._closing.set()
+        if self._task is None:
+            return
+        _, slow = await asyncio.wait({self._task}, timeout=CONNECT_SECONDS)
+        if slow:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+        if not self._task.cancelled() and (error := self._task.exception()):
+            log.info("the connection to the gateway ended with %s", _words(_cause(error)))
+
+
+async def _leave_it_to_a_person(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:
+    return ElicitResult(action="cancel")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The first real error inside nested exception groups."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _words(error: BaseException) -> str:
+    return str(error) or type(error).__name__

@@ -1,0 +1,109 @@
+"""The roster: who the specialists are, and the only code that knows where each of them runs."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+from specialists.errors import SettingsError, SpecialistUnavailable, UnknownSpecialist
+from specialists.settings import Cloud, SpecialistsSettings, nearest
+from specialists.types import Card, Specialist
+
+BUILT_IN = {
+    "kubernetes": "specialists.local.kubernetes:KubernetesSpecialist",
+    "metrics": "specialists.local.metrics:MetricsSpecialist",
+    "logs": "specialists.local.logs:LogsSpecialist",
+    "traces": "specialists.local.traces:TracesSpecialist",
+    "changes": "specialists.local.changes:ChangesSpecialist",
+    "runbooks": "specialists.local.runbooks:RunbooksSpecialist",
+    "remediation": "specialists.local.remediation:RemediationSpecialist",
+}
+
+
+class Roster:
+    """The specialists by name; each is imported when first asked for."""
+
+    def __init__(self, settings: SpecialistsSettings) -> None:
+        self._settings = settings
+        self._paths = BUILT_IN | {n: s.class_ for n, s in settings.specialists.items() if s.class_}
+        for name in settings.specialists:
+            if name not in self._paths:
+                raise SettingsError(
+                    f"{settings.source or 'environment'}: [specialists.{name}]: nobody of that name; "
+                    f'{nearest(name, self._paths)} An own specialist needs class = "module:NAME".'
+                )
+        self._made: dict[str, Specialist] = {}
+
+    @classmethod
+    def from_settings(cls, settings: SpecialistsSettings) -> Roster:
+        """The shipped specialists and those the settings add."""
+        return cls(settings)
+
+    def names(self) -> tuple[str, ...]:
+        """Everybody, the shipped ones first."""
+        return tuple(self._paths)
+
+    def card(self, name: str) -> Card:
+        """What a specialist says of itself."""
+        return self.specialist(name).card
+
+    def mode(self, name: str) -> str:
+        """How a specialist runs, for people to read; nothing may depend on it."""
+        self._path(name)
+        return self._settings.of(name).mode
+
+    def where(self, name: str) -> str:
+        """Where a specialist runs, for people to read."""
+        chosen = self._settings.of(name)
+        if isinstance(chosen, Cloud):
+            return f"{chosen.model} at {chosen.base_url}"
+        return self._path(name)
+
+    def specialist(self, name: str) -> Specialist:
+        """The specialist, in the mode that the settings chose."""
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Specialist:
+        local: Specialist = self._load(name)
+        chosen = self._settings.of(name)
+        if isinstance(chosen, Cloud):
+            from specialists.cloud import CloudSpecialist
+
+            return CloudSpecialist(local.card, chosen, instead=local if chosen.fallback == "local" else None)
+        return local
+
+    def _path(self, name: str) -> str:
+        if name not in self._paths:
+            raise UnknownSpecialist(f"specialist {name!r}: not on the roster; {nearest(name, self._paths)}")
+        return self._paths[name]
+
+    def _load(self, name: str) -> Any:
+        """An instance of the class that the dotted path names."""
+        path = self._path(name)
+        module, _, attribute = path.partition(":")
+        self._see_own_modules(path)
+        try:
+            made = getattr(importlib.import_module(module), attribute)()
+        except (ImportError, AttributeError, TypeError, ValueError) as error:
+            raise SpecialistUnavailable(
+                f"specialist {name!r}: cannot load {path}: {error}; "
+                'give class = "module:NAME" of a class without arguments that Python can import'
+            ) from error
+        card = getattr(made, "card", None)
+        if not isinstance(card, Card) or card.name != name:
+            says = f"its card says {card.name!r}" if isinstance(card, Card) else "it has no card"
+            raise SpecialistUnavailable(
+                f"specialist {name!r}: {path}: {says}; its card must name it {name!r}"
+            )
+        return made
+
+    def _see_own_modules(self, path: str) -> None:
+        """Modules named in a settings file are also looked for beside that file."""
+        source = self._settings.source
+        if source and path not in BUILT_IN.values():
+            folder = str(source.resolve().parent)
+            if folder not in sys.path:
+                sys.path.append(folder)

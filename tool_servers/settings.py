@@ -1,0 +1,89 @@
+"""What can be set for the tool servers: the `[tool_servers]` table, overridden by the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from tool_servers.errors import BadSettings
+
+PREFIX = "POINTSMAN_TOOL_SERVERS__"
+
+
+def _state_home() -> str:
+    return str(Path(os.environ.get("POINTSMAN_HOME") or ".pointsman") / "tools")
+
+
+class ToolServersSettings(BaseSettings):
+    """Where the data comes from. A recording, when one is served, comes before every live back-end."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    recording: str = Field("", description="Directory of a recorded incident.")
+    state: str = Field(default_factory=_state_home, description="Directory for tickets, index and state.")
+    prometheus: str = Field("", description="URL of a Prometheus HTTP API, for metrics.")
+    service_label: str = Field("service", description="The Prometheus label that names the service.")
+    logs: str = Field("", description="Directory of plain or NDJSON log files, for logs.")
+    git: str = Field("", description="A git repository, for changes.")
+    kubectl: bool = Field(False, description="Ask a real cluster through kubectl, for kubernetes.")
+    kube_context: str = Field("", description="The kubectl context; empty = the current one.")
+    runbooks: str = Field("", description="Directory that runbooks may be ingested from; empty = none.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment over what is passed in, which comes from the file."""
+        return env_settings, init_settings
+
+
+def load(config: str = "", overrides: dict[str, Any] | None = None) -> ToolServersSettings:
+    """Read pointsman.toml and the environment; `overrides` come from the command line and win."""
+    table = _read_table(config or os.environ.get("POINTSMAN_CONFIG", ""))
+    known = set(ToolServersSettings.model_fields)
+    for key in table:
+        _check_known(key, known, "[tool_servers]")
+    for key in os.environ:
+        if key.startswith(PREFIX):
+            _check_known(key.removeprefix(PREFIX).lower(), known, "environment variable " + key)
+    try:
+        settings = ToolServersSettings(**table)
+        return settings.model_copy(update=overrides or {})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"])
+        raise BadSettings(
+            f"[tool_servers] {field}: {problem['msg']}; got {problem['input']!r}; correct it"
+        ) from error
+
+
+def _check_known(key: str, known: set[str], where: str) -> None:
+    if key not in known:
+        near = difflib.get_close_matches(key, sorted(known), n=1, cutoff=0.0)
+        raise BadSettings(f"{where}: unknown setting {key!r}; did you mean {near[0]!r}?")
+
+
+def _read_table(config: str) -> dict[str, Any]:
+    path = Path(config or "pointsman.toml")
+    if not path.exists():
+        if config:
+            raise BadSettings(f"{path}: no such file; name an existing one with --config")
+        return {}
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool_servers", {})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise BadSettings(f"{path}: not TOML: {error}; correct it") from error
+    if not isinstance(table, dict):
+        raise BadSettings(f"{path}: [tool_servers] is not a table; write it as one")
+    return table

@@ -1,0 +1,200 @@
+"""Runs cases: opens one, resumes one, answers what one waits for. The API that doors and evaluation use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordinator.case_index import CaseIndex
+from coordinator.desk import Desk, ignore
+from coordinator.errors import CaseUnknown, CoordinatorError
+from coordinator.gates import Thresholds
+from coordinator.gateway_client import Access, GatewayClient
+from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
+from specialists.link import Pool
+from specialists.types import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from specialists.roster import Roster
+
+os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # a checkpoint revives plain values only
+RECURSION_LIMIT = 60
+
+
+class CaseRunner:
+    """Takes cases through the graph, checkpointed in HOME/checkpoints.db."""
+
+    def __init__(
+        self,
+        access: Access,
+        roster: Roster,
+        home: Path,
+        *,
+        seconds: float = 60.0,
+        thresholds: Thresholds | None = None,
+        tell: Callable[[Progress], None] = ignore,
+    ) -> None:
+        self.access, self.roster, self.home = access, roster, home
+        self.index = CaseIndex(home)
+        self.seconds, self.thresholds, self.tell = seconds, thresholds or Thresholds(), tell
+        self._open = AsyncExitStack()
+        self._graph: Any = None
+        self._pool: Pool
+
+    async def __aenter__(self) -> CaseRunner:
+        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+        from coordinator.graph import compile_graph
+
+        self._pool = await self._open.enter_async_context(Pool())
+        path = str(self.home / "checkpoints.db")
+        saver = await self._open.enter_async_context(AsyncSqliteSaver.from_conn_string(path))
+        self._graph = compile_graph(saver)
+        return self
+
+    async def __aexit__(self, *failure: Any) -> None:
+        await self._open.aclose()
+
+    async def start(
+        self, trigger: Trigger, *, specialists: Iterable[str] = (), interactive: bool = False
+    ) -> CaseResult:
+        """Open a case and take it as far as it goes."""
+        case = self.index.open_case(trigger)
+        state: CaseState = {
+            "case": case,
+            "trigger": trigger.model_dump(mode="json"),
+            "specialists": list(specialists),
+            "interactive": interactive,
+        }
+        return await self._run(case, state)
+
+    async def resume(self, case: str) -> CaseResult:
+        """Take a case that was interrupted (crash, lost gateway, person) as far as it goes now."""
+        case = self.index.get(case).id
+        snapshot = await self._graph.aget_state(self._config(case))
+        if snapshot.created_at is None:
+            trigger = self.index.trigger(case)
+            return await self._run(case, {"case": case, "trigger": trigger.model_dump(mode="json")})
+        result = self._result(case, snapshot)
+        answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
+        if result.waiting and not answers:
+            return result
+        from langgraph.types import Command
+
+        return await self._run(case, Command(resume=answers) if answers else None)
+
+    async def answer(self, case: str, waiting: Waiting, answer: str) -> CaseResult:
+        """A person's answer to a doubt; the run goes on."""
+        from langgraph.types import Command
+
+        return await self._run(case, Command(resume={waiting.id: {"kind": "doubt", "answer": answer}}))
+
+    async def look(self, case: str) -> CaseResult:
+        """Where a case stands, without taking it further."""
+        case = self.index.get(case).id
+        snapshot = await self._graph.aget_state(self._config(case))
+        if snapshot.created_at is None:
+            raise CaseUnknown(
+                f"case {case} never started its run; start it with `pointsman cases resume {case}`"
+            )
+        return self._result(case, snapshot)
+
+    @asynccontextmanager
+    async def gateway(self, case: str) -> AsyncIterator[GatewayClient]:
+        """The gateway as the coordinator uses it for one case."""
+        async with GatewayClient(self.access, self.access.coordinator, case=case, pool=self._pool) as client:
+            yield client
+
+    @asynccontextmanager
+    async def desk(self, case: str) -> AsyncIterator[Desk]:
+        """What a run of this case works with."""
+        async with self.gateway(case) as gateway:
+            yield Desk(
+                case=case,
+                access=self.access,
+                roster=self.roster,
+                home=self.home,
+                pool=self._pool,
+                gateway=gateway,
+                seconds=self.seconds,
+                thresholds=self.thresholds,
+                tell=self.tell,
+            )
+
+    async def _run(self, case: str, given: Any) -> CaseResult:
+        self.index.update(case, "running")
+        try:
+            async with self.desk(case) as desk:
+                await self._graph.ainvoke(
+                    given, self._config(case), context=desk, version="v2", durability="sync"
+                )
+        except BaseException as error:
+            self.index.update(case, "stopped")
+            if isinstance(error, Exception) and getattr(error, "exit_code", 0) == 5:
+                raise _Stopped(case, error) from error
+            raise
+        result = self._result(case, await self._graph.aget_state(self._config(case)))
+        self.index.update(case, "waiting" if result.waiting else "delivered", result.report)
+        return result
+
+    async def _decided(self, case: str, waiting: Waiting) -> dict[str, Any] | None:
+        """What persons decided meanwhile about the actions of a wait; nothing while one is still open."""
+        if waiting.kind == "doubt":
+            return {"kind": "doubt", "answer": "resumed"}
+        async with self.gateway(case) as gateway:
+            found = {a.approval: await gateway.approval(a.approval) for a in waiting.actions}
+        status = {id_: str(a["status"]) for id_, a in found.items()}
+        if "pending" in status.values():
+            return None
+        status = {id_: "granted" if s == "used" else s for id_, s in status.items()}
+        by = {id_: str(a.get("decided_by") or "") for id_, a in found.items()}
+        return {"kind": "approval", "status": status, "by": by}
+
+    def _config(self, case: str) -> dict[str, Any]:
+        return {"configurable": {"thread_id": case}, "recursion_limit": RECURSION_LIMIT}
+
+    def _result(self, case: str, snapshot: Any) -> CaseResult:
+        report = snapshot.values.get("report")
+        waiting = tuple(
+            Waiting(
+                id=i.id,
+                kind=i.value["kind"],
+                text=i.value["text"],
+                actions=i.value.get("actions", ()),
+                doubts=i.value.get("doubts", ()),
+            )
+            for i in snapshot.interrupts
+        )
+        return CaseResult(case, Report.model_validate(report) if report else None, waiting, snapshot.values)
+
+
+class _Stopped(CoordinatorError):
+    """A run that stopped because something it needs is down; finished work is kept."""
+
+    code = "run_stopped"
+    exit_code = 5
+
+    def __init__(self, case: str, why: Exception) -> None:
+        super().__init__(
+            f"case {case} stopped: {why}; finished work is kept, go on with `pointsman cases resume {case}`"
+        )
+
+
+async def run_case(
+    trigger: Trigger,
+    access: Access,
+    roster: Roster,
+    home: Path,
+    *,
+    specialists: Iterable[str] = (),
+    seconds: float = 60.0,
+    tell: Callable[[Progress], None] = ignore,
+) -> CaseResult:
+    """One case from trigger to report, asking no person; what evaluation calls."""
+    async with CaseRunner(access, roster, home, seconds=seconds, tell=tell) as runner:
+        return await runner.start(trigger, specialists=specialists)

@@ -1,0 +1,63 @@
+"""What a run works with but does not keep: the gateway, the roster, settings, and who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coordinator.gates import Thresholds
+from coordinator.gateway_client import Access, GatewayClient
+from specialists.link import Pool
+from specialists.toolbox import Toolbox
+from specialists.types import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from specialists.roster import Roster
+
+ROLE = "specialist"
+
+
+def ignore(_: Progress) -> None:
+    """Nobody listens."""
+
+
+@dataclass
+class Desk:
+    """The context of one run; the checkpoint never sees it, so tokens are never stored."""
+
+    case: str
+    access: Access
+    roster: Roster
+    home: Path
+    pool: Pool
+    gateway: GatewayClient  # as agent:coordinator, fixed to this case
+    seconds: float = 60.0  # deadline of one specialist
+    thresholds: Thresholds = field(default_factory=Thresholds)
+    tell: Callable[[Progress], None] = ignore
+
+    @asynccontextmanager
+    async def toolbox(self, specialist: str, task: str) -> AsyncIterator[Toolbox]:
+        """A toolbox for one specialist and one task, with a token that serves nothing else."""
+        token = await self.gateway.issue_token(f"agent:{specialist}", ROLE, run=self.case, task=task)
+        toolbox = Toolbox(
+            self.access.url,
+            token=token,
+            case=self.case,
+            run=self.case,
+            task=task,
+            specialist=specialist,
+            pool=self.pool,
+        )
+        async with toolbox:
+            yield toolbox
+
+
+def words(value: Any, limit: int = 120) -> str:
+    """Words short enough for one line."""
+    text = " ".join(str(value).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

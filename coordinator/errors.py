@@ -1,0 +1,74 @@
+"""What can go wrong in the coordinator.
+
+CoordinatorError
+├── UsageError             the command or its input is wrong
+│   ├── TriggerUnreadable  an alert, a recording or a question that cannot be read
+│   └── CaseUnknown        no case of that id here
+├── SettingsInvalid        pointsman.toml or the environment holds something wrong
+├── GatewayUnreachable     no gateway answers, or a private one did not start
+├── GatewayRefused         the gateway refused something the coordinator needs
+├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
+└── StillWaiting           the run waits for a person
+"""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """Anything the coordinator reports: what happened, why, and what to do now."""
+
+    code = "failed"
+    exit_code = 1
+
+
+class UsageError(CoordinatorError):
+    """The command or its input is wrong."""
+
+    code = "usage"
+    exit_code = 2
+
+
+class TriggerUnreadable(UsageError):
+    """An alert, a recording or a question that cannot be read."""
+
+    code = "trigger_unreadable"
+
+
+class CaseUnknown(UsageError):
+    """No case of that id is kept in this home."""
+
+    code = "case_unknown"
+
+
+class SettingsInvalid(CoordinatorError):
+    """`pointsman.toml` or the environment holds something wrong."""
+
+    code = "settings_invalid"
+    exit_code = 2
+
+
+class GatewayUnreachable(CoordinatorError):
+    """No gateway answers, or a private one did not start."""
+
+    code = "gateway_unreachable"
+    exit_code = 5
+
+
+class GatewayRefused(CoordinatorError):
+    """The gateway refused something the coordinator needs for a case."""
+
+    code = "gateway_refused"
+    exit_code = 3
+
+
+class ReportUnsound(CoordinatorError):
+    """A citation of a report does not resolve, so the report is not delivered."""
+
+    code = "report_unsound"
+
+
+class StillWaiting(CoordinatorError):
+    """The run stands still until a person answers."""
+
+    code = "waiting"
+    exit_code = 4

@@ -1,0 +1,179 @@
+"""The report as Markdown, the form that people read, mail and keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from coordinator.report import clock, one_line
+from coordinator.types import Proposal, Ranked, Report, Sentence
+
+OUTCOMES = {
+    "likely": "cause found",
+    "uncertain": "uncertain, a person should look",
+    "unknown": "no cause found",
+    "recovered": "recovered",
+}
+
+
+def markdown(report: Report) -> str:
+    """The whole report."""
+    sections = [
+        _head(report),
+        _section("Summary", [_said(s) for s in report.summary]),
+        _section(
+            "Since when, how bad",
+            [f"- {_said(s)}" for s in (*report.since, *report.impact)] + _radius(report),
+        ),
+        _section("Most likely cause", _cause(report)),
+        _section("What else was considered, and why not", [f"- {_said(s)}" for s in report.considered]),
+        _section("Timeline", _timeline(report)),
+        _section("What to do", _to_do(report)),
+        _section("Recovery", [f"- {_said(s)}" for s in report.recovery]),
+        _section("Guidance", _guidance(report)),
+        _section("Doubts and what could not be seen", _doubts(report)),
+        _section("Approvals", _approvals(report)),
+        _section("Who worked on it", _work(report)),
+        _section("Evidence", _evidence(report)),
+        _section("Ledger", [_ledger(report)]),
+    ]
+    return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def refs(cites: Iterable[int]) -> str:
+    """`[E1][E2]`, or nothing."""
+    return "".join(f"[E{n}]" for n in cites)
+
+
+def proposal_line(proposal: Proposal) -> str:
+    """A proposed action in one line, with the number to approve it by."""
+    action = proposal.action
+    arguments = ", ".join(f"{k}={v}" for k, v in action.arguments.items())
+    state = {
+        "pending": f"waits for approval A-{proposal.n}",
+        "denied": "was denied",
+        "done": "was done",
+        "failed": "failed",
+    }.get(action.status, "is proposed")
+    risk = f" Risk: {one_line(action.risk)}" if action.risk else ""
+    undo = f" To undo: {one_line(action.undo)}" if action.undo else ""
+    return f"A-{proposal.n} `{action.tool}({arguments})` {state}. {one_line(action.reason)}{risk}{undo}"
+
+
+def _said(sentence: Sentence) -> str:
+    cites = refs(sentence.cites)
+    return f"{sentence.text} {cites}" if cites else sentence.text
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(lines) if lines else ""
+
+
+def _head(report: Report) -> str:
+    facts = [f"Case {report.case}", OUTCOMES[report.outcome]]
+    if report.severity:
+        facts.append(f"severity {report.severity}")
+    if report.now:
+        facts.append(f"as of {clock(report.now)}")
+    return f"# {report.title}\n\n{' · '.join(facts)}"
+
+
+def _radius(report: Report) -> list[str]:
+    if not report.blast_radius:
+        return []
+    return [f"- Blast radius: {', '.join(report.blast_radius)}."]
+
+
+def _cause(report: Report) -> list[str]:
+    if not report.hypotheses:
+        return ["No explanation is supported by evidence."]
+    best = report.hypotheses[0]
+    lines = [f"**{one_line(best.statement)}** {refs(best.cites)}", "", _facts(best)]
+    if best.weighed:
+        lines.append(f"How it was weighed: {'; '.join(best.weighed)}.")
+    if best.against:
+        lines.append(f"Evidence against it: {refs(best.against)}")
+    if len(report.hypotheses) > 1:
+        lines += ["", "| | explanation | confidence | evidence | against |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {h.rank} | {_cell(h.statement)} | {h.confidence:.2f} | {refs(h.cites)} | {refs(h.against)} |"
+            for h in report.hypotheses
+        ]
+    return lines
+
+
+def _facts(best: Ranked) -> str:
+    began = f" · since {clock(best.at)}" if best.at else ""
+    named = f" · named by {', '.join(best.by)}" if best.by else ""
+    return (
+        f"Confidence {best.confidence:.2f} · {best.category} · `{best.object}` · {best.label}{began}{named}"
+    )
+
+
+def _timeline(report: Report) -> list[str]:
+    if not report.timeline:
+        return []
+    rows = [f"| {clock(m.at)} | {_cell(m.text)} | {refs(m.cites)} |" for m in report.timeline]
+    return ["| Time | What happened | Evidence |", "|---|---|---|", *rows]
+
+
+def _to_do(report: Report) -> list[str]:
+    lines = [f"- {_said(s)}" for s in report.advice]
+    lines += [f"- {proposal_line(p)}" for p in report.proposals]
+    if not lines and report.hypotheses and report.outcome != "recovered":
+        best = report.hypotheses[0]
+        lines.append(f"- Look at {best.component or best.object} first; no safe action could be proposed.")
+    return lines
+
+
+def _guidance(report: Report) -> list[str]:
+    return [f"- {g.title} ({g.where}): {_cell(g.passage)[:400]}" for g in report.guidance]
+
+
+def _doubts(report: Report) -> list[str]:
+    return [f"- {d.gate}: {one_line(d.text)}" for d in report.gates] + [
+        f"- not seen: {one_line(m)}" for m in report.missing
+    ]
+
+
+def _approvals(report: Report) -> list[str]:
+    return [
+        f"- A-{p.n}: approval `{p.action.approval}`, {p.action.status}"
+        + (f", decided by {p.decided_by}" if p.decided_by else "")
+        for p in report.proposals
+        if p.action.approval
+    ]
+
+
+def _work(report: Report) -> list[str]:
+    rows = [
+        f"| {w.specialist} | {w.mode} | {w.status} | {w.calls} | {w.seconds:.1f} s | {_cell(w.summary)} |"
+        for w in report.work
+    ]
+    return (
+        ["| Specialist | Mode | Outcome | Calls | Time | In short |", "|---|---|---|---|---|---|", *rows]
+        if rows
+        else []
+    )
+
+
+def _evidence(report: Report) -> list[str]:
+    return [
+        f"- [E{c.n}] `{c.tool}` {_arguments(c.arguments)}, call `{c.call}`: “{_cell(c.quote)[:300]}”"
+        for c in report.citations
+    ]
+
+
+def _arguments(arguments: dict[str, object]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in arguments.items()) or "without arguments"
+
+
+def _ledger(report: Report) -> str:
+    ledger = report.ledger
+    return (
+        f"This report stands on the ledger's records {ledger.first} to {ledger.last} of this case; "
+        f"the head then was `{ledger.head}`. Check it with `pointsman audit verify`."
+    )
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,257 @@
+"""Composes the report of a case: every sentence with a fact in it carries citations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Literal
+
+from coordinator.types import (
+    CaseState,
+    Citation,
+    Doubt,
+    Hypothesis,
+    LedgerRange,
+    Moment,
+    Proposal,
+    Ranked,
+    Report,
+    Sentence,
+    Trigger,
+    Work,
+)
+from specialists.types import Action, Claim, Evidence, Finding, Guidance, Scope
+
+SHOWN = 5  # hypotheses in a report
+CONSIDERED = 12
+MOMENTS = 16
+CITES = 3  # citations after one sentence
+
+
+@dataclass
+class Citer:
+    """Numbers evidence in the order in which it is first used."""
+
+    start: int = 1
+    citations: dict[tuple[str, str], Citation] = field(default_factory=dict)
+
+    def cite(self, evidence: Iterable[Evidence], limit: int = CITES) -> tuple[int, ...]:
+        """The numbers of some pieces of evidence."""
+        return tuple(dict.fromkeys(self._number(e) for e in tuple(evidence)[:limit]))
+
+    def _number(self, evidence: Evidence) -> int:
+        key = (evidence.call, evidence.quote)
+        if key not in self.citations:
+            self.citations[key] = Citation(
+                n=self.start + len(self.citations),
+                call=evidence.call,
+                tool=evidence.tool,
+                arguments=evidence.arguments,
+                quote=evidence.quote,
+            )
+        return self.citations[key].n
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a report is made of: everything was checked before."""
+
+    state: CaseState
+    trigger: Trigger
+    scope: Scope
+    findings: tuple[Finding, ...]
+    hypotheses: tuple[Hypothesis, ...]
+    doubts: tuple[Doubt, ...]
+    actions: tuple[Action, ...]
+    ledger: LedgerRange
+    settled: float = 0.5  # from this confidence on a cause is called likely
+
+    def claims(self, *kinds: str) -> list[Claim]:
+        """The claims of some kinds, the surest first."""
+        found = [c for f in self.findings for c in f.claims if c.kind in kinds]
+        return sorted(_once(found), key=lambda c: -c.confidence)
+
+
+def compose(material: Material) -> Report:
+    """The report of a case."""
+    citer = Citer()
+    outcome = _outcome(material)
+    since, since_at = _since(material, citer)
+    summary = _summary(material, outcome, since, citer)
+    hypotheses = tuple(_ranked(h, citer) for h in material.hypotheses[:SHOWN])
+    report = Report(
+        case=material.state["case"],
+        title=material.trigger.title,
+        question=material.trigger.question,
+        written=datetime.now(UTC),
+        now=material.scope.now,
+        outcome=outcome,
+        severity=material.trigger.severity,
+        summary=summary,
+        since=since,
+        since_at=since_at,
+        impact=_sentences(material.claims("impact")[:4] or _on_scope(material)[:3], citer),
+        blast_radius=blast_radius(material.findings, material.scope),
+        hypotheses=hypotheses,
+        considered=_considered(material, citer),
+        timeline=_timeline(material, citer),
+        proposals=tuple(Proposal(n=n, action=a) for n, a in enumerate(material.actions, start=1)),
+        advice=_advice(material, citer),
+        recovery=_sentences(material.claims("recovery")[:4], citer),
+        guidance=_guidance(material.findings),
+        gates=material.doubts,
+        missing=tuple(dict.fromkeys(m for f in material.findings for m in f.missing)),
+        work=tuple(_work(f) for f in material.findings),
+        ledger=material.ledger,
+    )
+    return report.model_copy(update={"citations": tuple(citer.citations.values())})
+
+
+def blast_radius(findings: Iterable[Finding], scope: Scope) -> tuple[str, ...]:
+    """The components that show symptoms, the surest first."""
+    surest: dict[str, float] = {}
+    for finding in findings:
+        for claim in finding.claims:
+            if claim.kind in ("symptom", "impact") and claim.component and claim.confidence >= 0.4:
+                surest[claim.component] = max(surest.get(claim.component, 0.0), claim.confidence)
+    return tuple(sorted(surest, key=lambda name: (-surest[name], name)))
+
+
+def clock(moment: datetime, date: bool = True) -> str:
+    """A moment in words: `2026-01-31 09:12:05 UTC`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC" if date else "%H:%M:%S")
+
+
+def percent(confidence: float) -> str:
+    """A confidence as people say it."""
+    return f"{confidence * 100:.0f} %"
+
+
+def one_line(text: str) -> str:
+    """A sentence that ends in a full stop."""
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _outcome(material: Material) -> Literal["likely", "uncertain", "unknown", "recovered"]:
+    if any(c.confidence >= 0.5 for c in material.claims("recovery")) and _acted(material):
+        return "recovered"
+    if not material.hypotheses:
+        return "unknown"
+    return "likely" if material.hypotheses[0].confidence >= material.settled else "uncertain"
+
+
+def _acted(material: Material) -> bool:
+    return any(action.status == "done" for action in material.actions)
+
+
+def _summary(
+    material: Material, outcome: str, since: tuple[Sentence, ...], citer: Citer
+) -> tuple[Sentence, ...]:
+    said = [Sentence(text=one_line(material.trigger.title))]
+    if outcome == "recovered":
+        recovery = material.claims("recovery")[0]
+        said.append(Sentence(text=one_line(recovery.text), cites=citer.cite(recovery.evidence)))
+    if not material.hypotheses:
+        said.append(
+            Sentence(text="No cause was found that evidence supports; what was seen is listed below.")
+        )
+        said += [s for s in _sentences(material.claims("symptom")[:3], citer)]
+        return tuple(said)
+    best = material.hypotheses[0]
+    lead = "Most likely" if outcome != "uncertain" else "Uncertain, but the best explanation is"
+    said.append(
+        Sentence(
+            text=f"{lead} ({percent(best.confidence)} sure): {one_line(best.statement)}",
+            cites=citer.cite(best.evidence),
+        )
+    )
+    return (*said, *since[:1])
+
+
+def _since(material: Material, citer: Citer) -> tuple[tuple[Sentence, ...], datetime | None]:
+    """Since when it goes wrong: the first confident symptom, and when the alert fired."""
+    symptoms = [c for c in material.claims("symptom", "impact") if c.at is not None and c.confidence >= 0.5]
+    said: list[Sentence] = []
+    first: datetime | None = None
+    if symptoms:
+        earliest = min(symptoms, key=lambda c: (c.at, -c.confidence))
+        first = earliest.at
+        assert first is not None
+        text = f"It began at {clock(first)}: {one_line(earliest.text)}"
+        said.append(Sentence(text=text, cites=citer.cite(earliest.evidence)))
+    fired = material.trigger.scope.onset
+    if fired is not None and material.trigger.kind != "question":
+        said.append(Sentence(text=f"The alert fired at {clock(fired)}."))
+    return tuple(said), first or material.scope.onset
+
+
+def _on_scope(material: Material) -> list[Claim]:
+    """Without impact claims: the symptoms of what the case is about, else the surest symptoms."""
+    symptoms = material.claims("symptom")
+    return [c for c in symptoms if c.component in material.scope.services] or symptoms
+
+
+def _ranked(hypothesis: Hypothesis, citer: Citer) -> Ranked:
+    kept = hypothesis.model_dump(exclude={"evidence", "against"})
+    return Ranked(**kept, cites=citer.cite(hypothesis.evidence, 6), against=citer.cite(hypothesis.against, 4))
+
+
+def _considered(material: Material, citer: Citer) -> tuple[Sentence, ...]:
+    """What else was considered and why it is not the answer."""
+    said = [
+        Sentence(
+            text=f"{one_line(h.statement)} Less likely ({percent(h.confidence)}): {why_not(h)}.",
+            cites=citer.cite((*h.evidence[:2], *h.against[:2]), 4),
+        )
+        for h in material.hypotheses[1:SHOWN]
+    ]
+    said += _sentences(material.claims("ruled_out"), citer)
+    return tuple(said[:CONSIDERED])
+
+
+def why_not(hypothesis: Hypothesis | Ranked) -> str:
+    """Why a hypothesis is not the first, in words."""
+    against = [w for w in hypothesis.weighed if not w.startswith("raised")]
+    if against:
+        return "; ".join(against)
+    pieces = len(hypothesis.evidence) if isinstance(hypothesis, Hypothesis) else len(hypothesis.cites)
+    return f"{pieces} {'piece' if pieces == 1 else 'pieces'} of evidence, and nobody else points there"
+
+
+def _timeline(material: Material, citer: Citer) -> tuple[Moment, ...]:
+    kinds = ("symptom", "change", "cause", "impact", "recovery")
+    dated = [c for c in material.claims(*kinds) if c.at is not None][:MOMENTS]
+    moments = [Moment(at=c.at, text=one_line(c.text), cites=citer.cite(c.evidence, 2)) for c in dated if c.at]
+    fired = material.trigger.scope.onset
+    if fired is not None and material.trigger.kind != "question":
+        moments.append(Moment(at=fired, text=f"The alert fired: {one_line(material.trigger.title)}"))
+    return tuple(sorted(moments, key=lambda m: m.at))
+
+
+def _advice(material: Material, citer: Citer) -> tuple[Sentence, ...]:
+    if not material.hypotheses or not material.hypotheses[0].remedy or _acted(material):
+        return ()
+    best = material.hypotheses[0]
+    return (Sentence(text=one_line(best.remedy), cites=citer.cite(best.evidence, 2)),)
+
+
+def _guidance(findings: tuple[Finding, ...]) -> tuple[Guidance, ...]:
+    passages = [g for f in findings for g in f.guidance]
+    return tuple(sorted(passages, key=lambda g: -g.score)[:3])
+
+
+def _work(finding: Finding) -> Work:
+    return Work(**{name: getattr(finding, name) for name in Work.model_fields})
+
+
+def _sentences(claims: Iterable[Claim], citer: Citer) -> tuple[Sentence, ...]:
+    return tuple(Sentence(text=one_line(c.text), cites=citer.cite(c.evidence)) for c in claims)
+
+
+def _once(claims: Iterable[Claim]) -> list[Claim]:
+    seen: dict[tuple[str, str], Claim] = {}
+    for claim in claims:
+        seen.setdefault((claim.kind, claim.text), claim)
+    return list(seen.values())

@@ -1,0 +1,193 @@
+"""The words of the coordinator: trigger, job, doubt, hypothesis, citation, report.
+
+What a specialist says (finding, claim, cause, evidence) has its words in `specialists.types`.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
+
+from pydantic import Field
+
+from specialists.types import Action, Confidence, Evidence, Guidance, Scope, Value
+
+
+class Trigger(Value):
+    """What opened a case: an alert, a recorded incident, or a person's question."""
+
+    kind: Literal["alert", "recording", "question"]
+    title: str
+    question: str  # what the specialists are asked, in the alert's or the person's own words
+    scope: Scope = Scope()
+    severity: str = ""
+    fingerprint: str = ""  # equal for two triggers about the same trouble
+    recording: str = ""  # the directory, when a recorded incident is triaged
+    payload: dict[str, Any] = Field(default_factory=dict)  # as received
+
+
+class Doubt(Value):
+    """What a gate says when it is not satisfied."""
+
+    gate: str
+    text: str  # one plain sentence: what is doubtful and why
+    blocking: bool = False  # a person should look before the report is relied on
+
+
+class Hypothesis(Value):
+    """A cause after all specialists were heard, with what speaks for and against it."""
+
+    rank: int
+    category: str
+    object: str
+    label: str
+    component: str = ""
+    statement: str
+    confidence: Confidence
+    evidence: tuple[Evidence, ...]
+    against: tuple[Evidence, ...] = ()
+    at: datetime | None = None
+    remedy: str = ""
+    by: tuple[str, ...] = ()  # the specialists that named it
+    weighed: tuple[str, ...] = ()  # why its confidence was raised, lowered or capped
+
+
+class Citation(Value):
+    """`[E7]`: words that stand in the released result of one gateway call."""
+
+    n: int
+    call: str
+    tool: str
+    arguments: dict[str, Any]
+    quote: str
+
+
+class Sentence(Value):
+    """One sentence of a report and the citations it stands on."""
+
+    text: str
+    cites: tuple[int, ...] = ()
+
+
+class Moment(Value):
+    """One line of the timeline."""
+
+    at: datetime
+    text: str
+    cites: tuple[int, ...] = ()
+
+
+class Ranked(Value):
+    """A hypothesis as the report shows it: evidence replaced by citations."""
+
+    rank: int
+    category: str
+    object: str
+    label: str
+    component: str = ""
+    statement: str
+    confidence: Confidence
+    cites: tuple[int, ...]
+    against: tuple[int, ...] = ()
+    at: datetime | None = None
+    remedy: str = ""
+    by: tuple[str, ...] = ()
+    weighed: tuple[str, ...] = ()
+
+
+class Proposal(Value):
+    """An action in a report, with the short number a person approves it by."""
+
+    n: int  # A-n
+    action: Action
+    decided_by: str = ""
+
+
+class Work(Value):
+    """What one specialist did for the case."""
+
+    specialist: str
+    mode: str
+    status: str
+    summary: str
+    calls: int
+    seconds: float
+    model: str = ""
+
+
+class LedgerRange(Value):
+    """Which records of the ledger a report stands on."""
+
+    first: int = 0
+    last: int = 0
+    head: str = ""
+
+
+class Report(Value):
+    """What `deliver` writes: every sentence with a fact in it carries citations that resolve."""
+
+    case: str
+    title: str
+    question: str
+    written: datetime
+    now: datetime | None = None  # the clock of the case
+    outcome: Literal["likely", "uncertain", "unknown", "recovered"]
+    severity: str = ""
+    summary: tuple[Sentence, ...]
+    since: tuple[Sentence, ...] = ()
+    since_at: datetime | None = None
+    impact: tuple[Sentence, ...] = ()
+    blast_radius: tuple[str, ...] = ()
+    hypotheses: tuple[Ranked, ...] = ()
+    considered: tuple[Sentence, ...] = ()
+    timeline: tuple[Moment, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    advice: tuple[Sentence, ...] = ()
+    recovery: tuple[Sentence, ...] = ()
+    guidance: tuple[Guidance, ...] = ()
+    gates: tuple[Doubt, ...] = ()
+    missing: tuple[str, ...] = ()
+    work: tuple[Work, ...] = ()
+    ledger: LedgerRange = LedgerRange()
+    citations: tuple[Citation, ...] = ()
+
+    def citation(self, n: int) -> Citation | None:
+        """The citation [En], if the report has it."""
+        return next((c for c in self.citations if c.n == n), None)
+
+
+class CaseState(TypedDict):
+    """The state of a run: JSON values only, so that a checkpoint revives no classes."""
+
+    case: str
+    trigger: dict[str, Any]
+    specialists: NotRequired[list[str]]  # who may be asked; empty = everybody on the roster
+    interactive: NotRequired[bool]  # whether a doubt may wait for a person
+    offered: NotRequired[dict[str, bool]]  # specialist -> the gateway offers it the tools it needs
+    waves: NotRequired[Annotated[list[str], operator.add]]  # the waves that were sent out
+    findings: NotRequired[Annotated[list[dict[str, Any]], operator.add]]
+    decisions: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # what persons answered
+    verdict: NotRequired[dict[str, Any]]  # hypotheses and doubts, as validate left them
+    report: NotRequired[dict[str, Any]]
+
+
+class Waiting(Value):
+    """A run stands still until a person answers."""
+
+    id: str  # the interrupt to answer
+    kind: Literal["approval", "doubt"]
+    text: str
+    actions: tuple[Action, ...] = ()
+    doubts: tuple[Doubt, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    """What a run came to: its report, and what it still waits for."""
+
+    case: str
+    report: Report | None
+    waiting: tuple[Waiting, ...] = ()
+    state: CaseState | None = None

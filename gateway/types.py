@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 Verb = Literal["call", "read", "prompt", "complete", "list"]
 Verdict = Literal["call", "request", "deny"]
+ApprovalStatus = Literal["pending", "granted", "denied", "used", "expired", "withdrawn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +79,36 @@ class Call:
     digest: str  # sha256 of the canonical arguments
     key: str = ""  # the caller's idempotency key, if any
     meta: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What the ledger holds under an idempotency key; `running` while no outcome is recorded."""
+
+    call: str
+    tool: str
+    digest: str  # of the arguments the key was first used with
+    status: str  # running | ok | error | unknown | cancelled | ...
+    result: dict[str, Any] | None = None  # as released, without secrets
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A person's consent to one exact call: asked for, decided once, used once."""
+
+    id: str
+    status: ApprovalStatus
+    subject: str
+    roles: tuple[str, ...]
+    chain: tuple[str, ...]
+    case: str
+    run: str
+    tool: str
+    arguments: dict[str, Any]
+    digest: str  # of the arguments
+    rules: tuple[Rule, ...]
+    requested: str
+    expires: str
+    decided_by: str = ""
+    reason: str = ""
+    call: str = ""  # the call that used it

@@ -1,0 +1,95 @@
+"""Signed notes of the ledger's head, kept in a second place: what a cut tail or a swapped file cannot match."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from gateway.canonical import canonical
+
+log = logging.getLogger("gateway.checkpoints")
+KEEP = 2_000
+
+
+class Checkpoints:
+    """One file of signed heads per ledger file, outside the ledger's own directory."""
+
+    def __init__(self, path: Path, key: Path) -> None:
+        self.path = path
+        self._key_path = key
+        self._signer: Any = None
+        self._failed = ""
+
+    @classmethod
+    def beside_state(cls, ledger: Path, key: Path | None = None) -> Checkpoints:
+        """The default second place: `$XDG_STATE_HOME/pointsman/checkpoints`, a file named after the ledger's path."""
+        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        directory = Path(state) / "pointsman" / "checkpoints"
+        name = hashlib.sha256(str(ledger.resolve()).encode()).hexdigest()[:24]
+        return cls(directory / f"{name}.jsonl", key or directory / "signing.key")
+
+    def note(self, ledger: str, seq: int, head: str) -> None:
+        """Write down the head; a second place that cannot be written is reported once, never waited for."""
+        note: dict[str, Any] = {"ledger": ledger, "seq": seq, "head": head}
+        note["time"] = datetime.now(UTC).isoformat(timespec="seconds")
+        try:
+            signer = self._sign_with()
+            note["signature"] = base64.b64encode(signer.sign(canonical(note))).decode()
+            self._trim()
+            with self.path.open("ab") as file:
+                file.write(canonical(note) + b"\n")
+            self._failed = ""
+        except OSError as error:
+            if self._failed != str(error):
+                self._failed = str(error)
+                log.warning("checkpoint not written to %s: %s; a cut tail would go unseen", self.path, error)
+
+    def read(self) -> tuple[list[dict[str, Any]], list[str]]:
+        """The notes that carry our signature, and what is wrong with the others."""
+        if not self.path.exists():
+            return [], []
+        public = self._sign_with().public_key()
+        notes, problems = [], []
+        for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
+            try:
+                note = orjson.loads(line)
+                signature = base64.b64decode(note.pop("signature"))
+                public.verify(signature, canonical(note))
+                notes.append(note)
+            except Exception as error:
+                problems.append(f"{self.path}:{number}: not signed by this key ({type(error).__name__})")
+        return notes, problems
+
+    def _sign_with(self) -> Any:
+        if self._signer is None:
+            from cryptography.hazmat.primitives import serialization as form
+            from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                descriptor = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            except FileExistsError:
+                self._signer = form.load_pem_private_key(self._key_path.read_bytes(), None)
+            else:
+                self._signer = Ed25519PrivateKey.generate()
+                pem = self._signer.private_bytes(
+                    form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+                )
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(pem)
+        return self._signer
+
+    def _trim(self) -> None:
+        if not self.path.exists() or self.path.stat().st_size < KEEP * 320:
+            return
+        lines = self.path.read_bytes().splitlines(keepends=True)
+        fresh = self.path.with_suffix(".new")
+        fresh.write_bytes(b"".join(lines[-KEEP // 2 :]))
+        fresh.replace(self.path)

@@ -1,0 +1,432 @@
+"""The ledger: append-only, chained by hash, durable before a call goes out and before its result does."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import sqlite3
+import zlib
+from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from gateway.canonical import canonical
+from gateway.checkpoints import Checkpoints
+from gateway.errors import ApprovalSpent, KeyTaken, LedgerError
+from gateway.redaction import Redactor
+from gateway.store import Store
+from gateway.types import Call, Decision, Replay, Subject
+from gateway.verification import Verification, verify
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS records (
+    seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, kind TEXT NOT NULL, call TEXT NOT NULL, time TEXT NOT NULL,
+    subject TEXT NOT NULL, case_id TEXT NOT NULL, tool TEXT NOT NULL, verdict TEXT NOT NULL, record TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS records_call ON records (call) WHERE call <> '';
+CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id <> '';
+CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS open_calls (call TEXT PRIMARY KEY, seq INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS keys (
+    subject TEXT NOT NULL, key TEXT NOT NULL, call TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
+    status TEXT NOT NULL, result BLOB, PRIMARY KEY (subject, key));
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+"""
+
+# What stands at the top of a record; whatever else is told about an event goes into its body.
+FIELDS = frozenset(
+    "call subject chain roles run case task token verb tool server key arguments_digest arguments_blob "
+    "result_digest verdict rules policy approval control status ms step code versions".split()
+)
+FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
+PAGE = 500
+
+
+def now() -> str:
+    """This moment as the ledger writes it: RFC 3339, UTC, microseconds."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class Ledger:
+    """Writes what happens, finds it again, and proves that nobody changed it since."""
+
+    def __init__(self, store: Store, redactor: Redactor, checkpoints: Checkpoints | None = None) -> None:
+        self.store = store
+        self.redactor = redactor
+        self._checkpoints = checkpoints
+        self.id = ""
+
+    async def prepare(self) -> Ledger:
+        """Create the tables, learn the ledger's identity, and start signing checkpoints of its head."""
+        await self.store.prepare(TABLES)
+
+        def identify(connection: sqlite3.Connection) -> tuple[str, bool]:
+            row = connection.execute("SELECT value FROM facts WHERE name = 'ledger'").fetchone()
+            if row:
+                return row[0], False
+            fresh = secrets.token_hex(16)
+            connection.execute("INSERT INTO facts VALUES ('ledger', ?)", (fresh,))
+            return fresh, True
+
+        self.id, created = await self.store.write(identify)
+        if self._checkpoints is not None:
+            if created:
+                self._checkpoints.note(self.id, 0, "")
+            self.store.after_writing.append(self._checkpoint)
+        return self
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    async def intent(self, call: Call, decision: Decision, approval: str = "") -> int:
+        """Record that the call is about to run, spending its approval; only then may it be dispatched."""
+        body, _ = self.redactor.pack(call.arguments)
+        record = {
+            **_who(call.subject),
+            **_what(call),
+            "arguments_digest": call.digest,
+            "arguments_blob": hashlib.sha256(body).hexdigest(),
+            "verdict": decision.verdict,
+            "rules": [rule.id for rule in decision.rules],
+            "policy": decision.policy,
+            "approval": approval,
+            "control": "enforced",
+        }
+
+        def job(connection: sqlite3.Connection) -> int:
+            if call.key:
+                _claim_key(connection, call)
+            if approval:
+                _spend(connection, approval, call)
+            _keep(connection, body)
+            seq = append_record(connection, "intent", record)
+            connection.execute("INSERT INTO open_calls VALUES (?, ?)", (call.id, seq))
+            return seq
+
+        try:
+            return await self.store.write(job)
+        except asyncio.CancelledError:
+            # It may be written although nobody waits for it any more, and it will never be dispatched.
+            asyncio.ensure_future(self.store.write(lambda c: self._abandon(c, call)))
+            raise
+
+    def _abandon(self, connection: sqlite3.Connection, call: Call) -> None:
+        if connection.execute("SELECT 1 FROM open_calls WHERE call = ?", (call.id,)).fetchone():
+            self._close(connection, {**_who(call.subject), **_what(call)}, call.id, "cancelled", None)
+
+    async def outcome(self, call: Call, result: Mapping[str, Any], *, status: str, ms: float = 0.0) -> int:
+        """Record how the call ended, with its result; only then may the result be released."""
+        body, _ = self.redactor.pack(result)
+        record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
+        return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
+
+    def _close(
+        self,
+        connection: sqlite3.Connection,
+        record: dict[str, Any],
+        call: str,
+        status: str,
+        body: bytes | None,
+    ) -> int:
+        if connection.execute("DELETE FROM open_calls WHERE call = ?", (call,)).rowcount != 1:
+            raise LedgerError(
+                f"call {call} has no open intent: an outcome is recorded once, after its intent"
+            )
+        result = _keep(connection, body) if body is not None else None
+        facts = {**record, "status": status, "result_digest": result.hex() if result else ""}
+        seq = append_record(connection, "outcome", facts)
+        if record.get("key"):
+            connection.execute(
+                "UPDATE keys SET status = ?, result = ? WHERE subject = ? AND key = ? AND call = ?",
+                (status, result, record["subject"], record["key"], call),
+            )
+        return seq
+
+    async def refusal(
+        self, subject: Subject | None, refusal: Any, call: Call | None = None, **facts: Any
+    ) -> int:
+        """Record that something was refused: by which code, which rules, with which words."""
+        record: dict[str, Any] = {"verdict": "deny", "control": "refused", "code": refusal.code}
+        record |= _who(subject) if subject else {}
+        if call is not None:
+            record |= {**_what(call), "arguments_digest": call.digest}
+        rules = tuple(getattr(refusal, "rules", ()) or ())
+        record["rules"] = [getattr(rule, "id", rule) for rule in rules]
+        record["approval"] = getattr(refusal, "approval", "") or ""
+        message = getattr(refusal, "message", "") or str(refusal)
+        body = None if call is None else self.redactor.pack(call.arguments)[0]
+        record = self._shape({**record, **facts, "message": message})
+
+        def job(connection: sqlite3.Connection) -> int:
+            if body is not None:
+                record["arguments_blob"] = _keep(connection, body).hex()
+            return append_record(connection, "refusal", record)
+
+        return await self.store.write(job)
+
+    async def append(self, kind: str, subject: Subject | None, **facts: Any) -> int:
+        """Record anything else: a registration, a policy, a token, an approval, a step of a case."""
+        record = self._shape({**(_who(subject) if subject else {}), **facts})
+        return await self.store.write(lambda c: append_record(c, kind, record))
+
+    def shaped(self, subject: Subject | None, **facts: Any) -> dict[str, Any]:
+        """The record `append` would write, for a job that writes it together with its own rows."""
+        return self._shape({**(_who(subject) if subject else {}), **facts})
+
+    def _shape(self, facts: dict[str, Any]) -> dict[str, Any]:
+        body = dict(facts.pop("body", None) or {})
+        body |= {name: facts[name] for name in facts if name not in FIELDS}
+        record = {name: value for name, value in facts.items() if name in FIELDS}
+        if body:
+            record["body"] = self.redactor.clean(body)
+        return record
+
+    async def recover(self) -> list[str]:
+        """Close every call that was cut off by a crash as `unknown`: it may have run."""
+
+        def job(connection: sqlite3.Connection) -> list[str]:
+            rows = connection.execute(
+                "SELECT o.call, r.record FROM open_calls o JOIN records r ON r.seq = o.seq ORDER BY o.seq"
+            ).fetchall()
+            for call, text in rows:
+                intent = orjson.loads(text)
+                kept = (
+                    "subject",
+                    "chain",
+                    "roles",
+                    "run",
+                    "case",
+                    "task",
+                    "token",
+                    "verb",
+                    "tool",
+                    "server",
+                    "key",
+                )
+                record = {name: intent[name] for name in kept if name in intent}
+                record |= {"control": "enforced", "call": call}
+                self._close(connection, record, call, "unknown", None)
+            return [call for call, _ in rows]
+
+        return await self.store.write(job)
+
+    # -- reading -----------------------------------------------------------------------------------
+
+    async def find_key(self, subject: Subject, key: str) -> Replay | None:
+        """What happened under this idempotency key of this subject, if anything did."""
+
+        def job(connection: sqlite3.Connection) -> Replay | None:
+            row = connection.execute(
+                "SELECT call, tool, digest, status, result FROM keys WHERE subject = ? AND key = ?",
+                (subject.id, key),
+            ).fetchone()
+            if row is None:
+                return None
+            call, tool, arguments, status, result = row
+            body = read_blob(connection, result) if result else None
+            return Replay(call, tool, arguments, status, orjson.loads(body) if body else None)
+
+        return await self.store.read(job)
+
+    async def search(
+        self,
+        *,
+        case: str = "",
+        subject: str = "",
+        tool: str = "",
+        kind: str = "",
+        verdict: str = "",
+        call: str = "",
+        after: int = 0,
+        limit: int = 100,
+        newest: bool = False,
+    ) -> dict[str, Any]:
+        """Records that match, oldest first, and where to go on; `newest` starts from the end instead."""
+        wanted = {
+            "case_id": case,
+            "subject": subject,
+            "tool": tool,
+            "kind": kind,
+            "verdict": verdict,
+            "call": call,
+        }
+        clauses = [f"{column} = ?" for column, value in wanted.items() if value]
+        values = [value for value in wanted.values() if value]
+        limit = max(1, min(int(limit), 1000))
+        query = (
+            f"SELECT seq, hash, record FROM records WHERE {' AND '.join(['seq > ?', *clauses])} "
+            f"ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?"
+        )
+        rows = await self.store.read(lambda c: c.execute(query, [int(after), *values, limit + 1]).fetchall())
+        page = rows[:limit]
+        if newest:
+            page.reverse()
+        more = len(rows) > limit and not newest
+        return {"records": [_record(row) for row in page], "next": page[-1][0] if more else None}
+
+    async def show(self, call: str) -> dict[str, Any] | None:
+        """Everything about one call: its records, the arguments it was given, the result it released."""
+
+        def job(connection: sqlite3.Connection) -> dict[str, Any] | None:
+            rows = connection.execute(
+                "SELECT seq, hash, record FROM records WHERE call = ? ORDER BY seq", (call,)
+            ).fetchall()
+            if not rows:
+                return None
+            records = [_record(row) for row in rows]
+            arguments = _first_body(connection, records, "arguments_blob")
+            result = _first_body(connection, records, "result_digest")
+            return {"records": records, "arguments": arguments, "result": result, "text": text_of(result)}
+
+        return await self.store.read(job)
+
+    async def verify(self) -> dict[str, Any]:
+        """Whether every record is as it was written; names those that are not."""
+
+        def job() -> Verification:
+            connection = self.store.connect(readonly=True)
+            try:
+                return verify(connection, self._checkpoints)
+            finally:
+                connection.close()
+
+        return (await asyncio.to_thread(job)).as_dict()
+
+    async def export(self, *, after: int = 0, bodies: bool = False) -> AsyncIterator[dict[str, Any]]:
+        """Every record in order, a page at a time; with `bodies`, arguments and results beside it."""
+
+        def page(connection: sqlite3.Connection, start: int) -> list[dict[str, Any]]:
+            rows = connection.execute(
+                "SELECT seq, hash, record FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (start, PAGE)
+            ).fetchall()
+            records = [_record(row) for row in rows]
+            if bodies:
+                for record in records:
+                    for name, field in (("arguments", "arguments_blob"), ("result", "result_digest")):
+                        if record.get(field):
+                            record[name] = _first_body(connection, [record], field)
+            return records
+
+        while records := await self.store.read(lambda c, start=after: page(c, start)):
+            for record in records:
+                yield record
+            after = records[-1]["seq"]
+
+    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+        row = connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+        if row and self._checkpoints is not None:
+            self._checkpoints.note(self.id, row[0], row[1].hex())
+
+
+# -- jobs of the writer thread -----------------------------------------------------------------------
+
+
+def append_record(connection: sqlite3.Connection, kind: str, facts: Mapping[str, Any]) -> int:
+    """Write one record at the end of the chain; the caller's transaction makes it durable."""
+    head = connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+    seq, prev = (head[0] + 1, head[1].hex()) if head else (1, "")
+    record = {name: value for name, value in facts.items() if value not in ("", None, [], ())}
+    record |= {"seq": seq, "kind": kind, "time": now(), "prev": prev}
+    text = canonical(record)
+    columns = (record.get(name, "") for name in ("call", "time", "subject", "case", "tool", "verdict"))
+    connection.execute(
+        "INSERT INTO records (seq, hash, kind, call, time, subject, case_id, tool, verdict, record) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (seq, hashlib.sha256(text).digest(), kind, *columns, text.decode()),
+    )
+    return seq
+
+
+def _claim_key(connection: sqlite3.Connection, call: Call) -> None:
+    row = connection.execute(
+        "SELECT call, digest, tool, status FROM keys WHERE subject = ? AND key = ?",
+        (call.subject.id, call.key),
+    ).fetchone()
+    if row and (row[3] in FINAL or row[1:3] != (call.digest, call.tool.public)):
+        raise KeyTaken(f"key {call.key!r} belongs to call {row[0]}: use another key for another call")
+    connection.execute(
+        "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, 'running', NULL)",
+        (call.subject.id, call.key, call.id, call.tool.public, call.digest),
+    )
+
+
+def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
+    spent = connection.execute(
+        "UPDATE approvals SET status = 'used', call = ? WHERE id = ? AND status = 'granted' AND expires > ? "
+        "AND subject = ? AND tool = ? AND tool_digest = ? AND digest = ? AND scope = ?",
+        (
+            call.id,
+            approval,
+            now(),
+            call.subject.id,
+            call.tool.public,
+            call.tool.digest,
+            call.digest,
+            call.subject.case or call.subject.run,
+        ),
+    ).rowcount
+    if spent != 1:
+        raise ApprovalSpent(
+            f"approval {approval} serves one run of exactly the call it was given for, and is spent, expired or "
+            "given for another call: make the call again to ask anew"
+        )
+
+
+def _keep(connection: sqlite3.Connection, body: bytes) -> bytes:
+    name = hashlib.sha256(body).digest()
+    packed = len(body) > 400
+    connection.execute(
+        "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
+        (name, packed, zlib.compress(body, 1) if packed else body),
+    )
+    return name
+
+
+def read_blob(connection: sqlite3.Connection, name: bytes) -> bytes | None:
+    """The body kept under this digest, or None when it is gone."""
+    row = connection.execute("SELECT packed, body FROM blobs WHERE digest = ?", (name,)).fetchone()
+    if row is None:
+        return None
+    return zlib.decompress(row[1]) if row[0] else row[1]
+
+
+def _first_body(connection: sqlite3.Connection, records: list[dict[str, Any]], field: str) -> Any:
+    for record in records:
+        if record.get(field):
+            body = read_blob(connection, bytes.fromhex(record[field]))
+            return orjson.loads(body) if body is not None else None
+    return None
+
+
+def _record(row: tuple[int, bytes, str]) -> dict[str, Any]:
+    return {**orjson.loads(row[2]), "hash": row[1].hex()}
+
+
+def _who(subject: Subject) -> dict[str, Any]:
+    return {
+        "subject": subject.id,
+        "chain": list(subject.chain),
+        "roles": list(subject.roles),
+        "run": subject.run,
+        "case": subject.case,
+        "task": subject.task,
+        "token": subject.token,
+    }
+
+
+def _what(call: Call) -> dict[str, Any]:
+    return {
+        "call": call.id,
+        "verb": call.verb,
+        "tool": call.tool.public,
+        "server": call.tool.server,
+        "key": call.key,
+    }
+
+
+def text_of(result: Any) -> str:
+    """The text parts of a tool result, one after the other: what a quotation is checked against."""
+    content = result.get("content") if isinstance(result, dict) else None
+    parts = content if isinstance(content, list) else []
+    return "\n".join(p["text"] for p in parts if isinstance(p, dict) and isinstance(p.get("text"), str))

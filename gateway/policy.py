@@ -1,0 +1,253 @@
+"""Policy: Cedar decides every call; silence is a denial, a forbid wins, and an error refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import cedarpy
+import orjson
+
+from gateway.cedar_schema import schema_of, shapes
+from gateway.cedar_text import Statement, locate, read_files, read_text
+from gateway.cedar_values import UNTYPED, Unreadable, decimal, encode
+from gateway.errors import PolicyError
+from gateway.scopes import Selection, selected
+from gateway.types import Decision, Rule, Subject, Tool, Verb
+
+CACHED = 4_096
+
+
+class Policy:
+    """A set of policies that fits the tools it was loaded for; never changed, only replaced."""
+
+    def __init__(self, statements: list[Statement], tools: Iterable[Tool]) -> None:
+        self.tools = tuple(tools)
+        self.statements = statements
+        self._shapes = shapes(self.tools)
+        text = json.dumps(schema_of(self._shapes), sort_keys=True)
+        try:
+            self._schema = cedarpy.Schema.from_json_str(text)
+        except ValueError as error:
+            raise PolicyError(
+                f"the tools give no valid policy schema: {error}; see `pointsman servers list`"
+            ) from error
+        self._check()
+        self._rules = {f"p{n}": statement.rule for n, statement in enumerate(statements)}
+        words = "\0".join(f"{s.rule.where}\0{s.text}" for s in statements)
+        self.digest = hashlib.sha256(f"{text}\0{words}".encode()).hexdigest()[:32]
+        self._selections: OrderedDict[tuple[Any, ...], Selection] = OrderedDict()
+        self._decided: OrderedDict[tuple[Any, ...], Decision] = OrderedDict()
+
+    # -- loading -----------------------------------------------------------------------------------
+
+    @classmethod
+    def load(cls, source: str | Path | Iterable[str | Path], tools: Iterable[Tool] = ()) -> Policy:
+        """The policies of a directory (every *.cedar in it) or of these files, checked against these tools."""
+        if isinstance(source, str | Path):
+            directory = Path(source)
+            if directory.is_dir():
+                files, base = sorted(directory.glob("*.cedar")), directory
+            else:
+                files, base = [directory], directory.parent
+            if not files:
+                raise PolicyError(
+                    f"{directory}: holds no *.cedar file; put one there, or copy the shipped default.cedar"
+                )
+            return cls(read_files(files, base), tools)
+        return cls(read_files([Path(file) for file in source]), tools)
+
+    @classmethod
+    def parse(cls, text: str, tools: Iterable[Tool] = (), file: str = "policy.cedar") -> Policy:
+        """The policies of a text."""
+        return cls(read_text(text, file), tools)
+
+    def for_tools(self, tools: Iterable[Tool]) -> Policy:
+        """The same policies for another set of tools; raises PolicyError when they do not fit it."""
+        return Policy(self.statements, tools)
+
+    def _check(self) -> None:
+        problems = []
+        for statement in self.statements:
+            result = cedarpy.validate_policies(statement.text, self._schema)
+            for problem in result.errors:
+                message = problem.error.replace(f"for policy `{problem.policy_id}`, ", "")
+                line, column = locate(statement, message)
+                problems.append(
+                    f"{statement.file}:{line}:{column}: {statement.rule.id}: {message}{_hint(message)}"
+                )
+        if problems:
+            raise PolicyError("\n".join(problems))
+
+    # -- deciding ----------------------------------------------------------------------------------
+
+    def decide(
+        self,
+        subject: Subject,
+        verb: Verb,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """May this subject do this: call (go), request (go once a person agrees), or deny."""
+        if verb != "call":
+            return self._ask(
+                subject, "read" if verb in ("read", "list") else "prompt", tool, arguments, context
+            )
+        call = self._ask(subject, "call", tool, arguments, context)
+        if call.verdict == "call" or call.errors:
+            return call
+        request = self._ask(subject, "request", tool, arguments, context)
+        if request.verdict == "call":
+            return Decision("request", (*request.rules, *call.rules), policy=self.digest)
+        return Decision("deny", _both(call.rules, request.rules), request.errors, self.digest)
+
+    def may_approve(
+        self,
+        approver: Subject,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        requester: Subject,
+        context: Mapping[str, Any] | None = None,
+    ) -> Decision:
+        """May this person agree to what the requester asks: call (yes) or deny. Never to one's own request."""
+        if approver.id == requester.id:
+            return self._no(
+                "not-your-own", "Nobody approves their own request.", "Ask somebody else to grant it."
+            )
+        if approver.kind != "user" or any(link.startswith("agent:") for link in approver.chain):
+            return self._no(
+                "people-only", "Only a person may approve.", "Grant it under a person's own token."
+            )
+        return self._ask(approver, "approve", tool, arguments, context, requester)
+
+    def hidden(self, subject: Subject, tool: Tool) -> bool:
+        """Whether this subject can neither call nor request the tool, whatever the arguments and the context."""
+        return all(self._select(subject, verb, tool).never for verb in ("call", "request"))
+
+    def _no(self, rule: str, description: str, advice: str) -> Decision:
+        return Decision("deny", (Rule(rule, description, advice, "gateway"),), policy=self.digest)
+
+    def _ask(
+        self,
+        subject: Subject,
+        group: str,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: Mapping[str, Any] | None,
+        requester: Subject | None = None,
+    ) -> Decision:
+        try:
+            selection = self._select(subject, group, tool)
+            facts = self._facts(subject, group, tool, arguments, context or {}, requester)
+            if selection.error:
+                raise Unreadable(selection.error)
+            key = (selection.key, selection.relevant(facts))
+            decided = self._decided.get(key)
+            if decided is None:
+                decided = self._evaluate(selection, facts)
+                if "now" not in selection.reads:
+                    _remember(self._decided, key, decided)
+        except (ValueError, TypeError, RecursionError) as error:
+            message = str(error) or type(error).__name__
+            return Decision("deny", errors=(f"not decidable: {message}",), policy=self.digest)
+        return decided
+
+    def _evaluate(self, selection: Selection, facts: dict[str, Any]) -> Decision:
+        if not selection.permits and not selection.forbids:
+            return Decision("deny", policy=self.digest)
+        request = {**selection.request, "context": orjson.dumps(facts).decode()}
+        answer = cedarpy.is_authorized(request, selection.policies, selection.entities, schema=self._schema)
+        found = answer.diagnostics
+        rules = tuple(self._rules[name] for name in sorted(found.reasons, key=lambda n: int(n[1:])))
+        if found.errors or answer.decision is cedarpy.Decision.NoDecision:
+            errors = tuple(self._named(error) for error in found.errors) or (
+                "the policy engine gave no decision",
+            )
+            return Decision("deny", rules, errors, self.digest)
+        return Decision("call" if answer.allowed else "deny", rules, policy=self.digest)
+
+    def _named(self, error: str) -> str:
+        for name in sorted(self._rules, key=len, reverse=True):
+            if f"`{name}`" in error:
+                rule = self._rules[name]
+                return error.replace(f"`{name}`", f"{rule.id} ({rule.where})")
+        return error
+
+    def _select(self, subject: Subject, group: str, tool: Tool) -> Selection:
+        hints = (tool.read_only, tool.destructive, tool.idempotent, tool.open_world, tool.labels)
+        key = (subject.id, subject.roles, group, tool.server, tool.public, tool.name, hints)
+        found = self._selections.get(key)
+        if found is None:
+            found = selected(
+                self.statements, self._schema, key, subject, group, tool, tool.public in self._shapes
+            )
+            _remember(self._selections, key, found)
+        return found
+
+    def _facts(
+        self,
+        subject: Subject,
+        group: str,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: Mapping[str, Any],
+        requester: Subject | None,
+    ) -> dict[str, Any]:
+        shape = UNTYPED if group in ("read", "prompt") else self._shapes.get(tool.public, UNTYPED)
+        facts: dict[str, Any] = {
+            "args": encode(arguments, shape),
+            "environment": str(context.get("environment") or ""),
+            "now": _moment(context.get("now")),
+            "chain": list(subject.chain),
+            "labels": sorted(context.get("labels") or ()),
+        }
+        if case := _case(subject, context.get("case")):
+            facts["case"] = case
+        if requester is not None:
+            chain, roles = list(requester.chain), list(requester.roles)
+            facts["requester"] = {"id": requester.id, "chain": chain, "roles": roles}
+        return facts
+
+
+def _case(subject: Subject, told: Any) -> dict[str, Any] | None:
+    told = told if isinstance(told, Mapping) else {}
+    if not (subject.case or subject.run or told):
+        return None
+    case: dict[str, Any] = {"id": subject.case, "run": subject.run, "task": subject.task}
+    case |= {name: str(told[name]) for name in ("workflow", "severity") if told.get(name) is not None}
+    if told.get("confidence") is not None:
+        case["confidence"] = decimal(float(told["confidence"]))
+    if told.get("freshness") is not None:
+        case["freshness"] = int(told["freshness"])
+    return case
+
+
+def _moment(moment: Any) -> dict[str, Any]:
+    moment = moment if isinstance(moment, datetime) else datetime.now(UTC)
+    return {
+        "__extn": {"fn": "datetime", "arg": moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + "000Z"}
+    }
+
+
+def _both(first: tuple[Rule, ...], second: tuple[Rule, ...]) -> tuple[Rule, ...]:
+    return (*first, *(rule for rule in second if rule not in first))
+
+
+def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    cache[key] = value
+    if len(cache) > CACHED:
+        cache.popitem(last=False)
+
+
+def _hint(message: str) -> str:
+    if "unrecognized action" in message:
+        return '; no such tool is registered: add its server first, or write `resource in Server::"NAME"`'
+    if "attribute" in message and "not found" in message:
+        return "; check the spelling, and test an optional one with `has` first"
+    return ""

@@ -1,0 +1,145 @@
+"""Checks a ledger from its first record to its head, and against the checkpoints kept elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.checkpoints import Checkpoints
+
+SHOWN = 100  # problems reported in full; beyond that they are counted
+COLUMNS = ("kind", "call", "time", "subject", "case", "tool", "verdict")
+BODIES = ("arguments_blob", "result_digest")
+
+
+@dataclass
+class Verification:
+    """What was found: how many records, which head, and every record that is not as it was written."""
+
+    records: int = 0
+    head: str = ""
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    more: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def wrong(self, seq: int, kind: str, message: str) -> None:
+        """Note a problem at a record."""
+        if len(self.problems) < SHOWN:
+            self.problems.append({"seq": seq, "kind": kind, "message": message})
+        else:
+            self.more += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the admin tool and `audit verify` answer."""
+        return {
+            "ok": not self.problems,
+            "records": self.records,
+            "head": self.head,
+            "problems": self.problems,
+            "more_problems": self.more,
+            "notes": self.notes,
+        }
+
+
+def verify(connection: sqlite3.Connection, checkpoints: Checkpoints | None = None) -> Verification:
+    """Read the whole ledger once, in constant memory."""
+    found = Verification()
+    connection.execute("BEGIN")  # one moment of the file, whatever is written meanwhile
+    heads = _heads(connection, checkpoints, found)
+    _chain(connection, heads, found)
+    _bodies(connection, found)
+    connection.execute("COMMIT")
+    return found
+
+
+def _heads(
+    connection: sqlite3.Connection, checkpoints: Checkpoints | None, found: Verification
+) -> dict[int, str]:
+    if checkpoints is None:
+        found.notes.append("no checkpoints were consulted: a cut tail or a swapped file would go unseen")
+        return {}
+    notes, unsigned = checkpoints.read()
+    for message in unsigned:
+        found.wrong(0, "checkpoint", message)
+    row = connection.execute("SELECT value FROM facts WHERE name = 'ledger'").fetchone()
+    ledger = row[0] if row else ""
+    if not notes:
+        found.notes.append(f"no checkpoint of this ledger in {checkpoints.path}")
+        return {}
+    if not any(note["ledger"] == ledger for note in notes):
+        message = f"this ledger is not the one that was checkpointed: {notes[-1]['ledger']} stood here"
+        found.wrong(0, "replaced", message)
+        return {}
+    heads: dict[int, str] = {}
+    for note in notes:
+        if note["ledger"] == ledger and note["seq"]:
+            if heads.setdefault(note["seq"], note["head"]) != note["head"]:
+                found.wrong(
+                    note["seq"], "replaced", f"record {note['seq']} was checkpointed with two contents"
+                )
+    return heads
+
+
+def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verification) -> None:
+    prev, last, highest = "", 0, max(heads, default=0)
+    rows = connection.execute(
+        "SELECT seq, hash, record, kind, call, time, subject, case_id, tool, verdict FROM records ORDER BY seq"
+    )
+    for seq, kept, text, *columns in rows:
+        if seq != last + 1:
+            gap = f"record {last + 1}" if seq == last + 2 else f"records {last + 1} to {seq - 1}"
+            found.wrong(seq, "deleted", f"{gap} missing before record {seq}")
+        record = _parse(text)
+        real = hashlib.sha256(text.encode()).hexdigest()
+        if record is None or real != kept.hex() or record.get("seq") != seq:
+            found.wrong(seq, "edited", f"record {seq} is not the one that was written")
+        elif [record.get(name, "") for name in COLUMNS] != columns:
+            found.wrong(
+                seq, "edited", f"record {seq}: its searchable columns do not say what the record says"
+            )
+        if record is not None and record.get("prev") != prev and seq == last + 1:
+            found.wrong(
+                seq,
+                "broken",
+                f"record {seq} does not follow record {last}: one of them was replaced or moved",
+            )
+        if seq in heads and heads[seq] != kept.hex():
+            found.wrong(seq, "replaced", f"record {seq} is not the one the checkpoint was signed for")
+        for name in BODIES:
+            if record and record.get(name) and not _has_body(connection, record[name]):
+                found.wrong(seq, "body", f"record {seq}: the body behind its {name} is gone")
+        prev, last = kept.hex(), seq
+        found.records += 1
+        found.head = prev
+    if highest > last:
+        found.wrong(last, "truncated", f"records {last + 1} to {highest} are missing from the end")
+
+
+def _has_body(connection: sqlite3.Connection, name: str) -> bool:
+    return (
+        connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (bytes.fromhex(name),)).fetchone()
+        is not None
+    )
+
+
+def _parse(text: str) -> dict[str, Any] | None:
+    try:
+        record = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _bodies(connection: sqlite3.Connection, found: Verification) -> None:
+    for name, packed, body in connection.execute("SELECT digest, packed, body FROM blobs"):
+        try:
+            real = hashlib.sha256(zlib.decompress(body) if packed else body).digest()
+        except zlib.error:
+            real = b""
+        if real != name:
+            found.wrong(0, "body", f"body {name.hex()} is not what was kept under this digest")

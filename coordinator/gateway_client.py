@@ -62,7 +62,15 @@ class GatewayClient:
     async def __aexit__(self, *_: object) -> None:
         await asyncio.gather(self._writes.__aexit__(), self._reads.__aexit__())
 
-    async def issue_token(self, subject: str, role: str, *, run: str = "", task: str = "") -> str:
+    async def issue_token(
+        self,
+        subject: str,
+        role: str,
+        *,
+        run: str = "",
+        task: str = "",
+        seconds: int = SPECIALIST_TOKEN_SECONDS,
+    ) -> str:
         """A short-lived token for a subject, fixed to this case, run and task."""
         fixed = {"case": self.case, "run": run, "task": task}
         answer = await self.read(
@@ -70,7 +78,7 @@ class GatewayClient:
             {
                 "subject": subject,
                 "roles": [role],
-                "expires_seconds": SPECIALIST_TOKEN_SECONDS,
+                "expires_seconds": seconds,
                 **{name: value for name, value in fixed.items() if value},
             },
         )

@@ -30,7 +30,8 @@ from specialists.types import Finding, Progress, Task
 def compile_graph(saver: Any) -> Any:
     """The graph of a case, checkpointed by `saver`."""
     graph = StateGraph(CaseState, context_schema=Desk)
-    for node in (trigger, plan, execute, validate, deliver):
+    nodes: tuple[Any, ...] = (trigger, plan, execute, validate, deliver)
+    for node in nodes:
         graph.add_node(node)
     graph.add_edge(START, "trigger")
     graph.add_edge("trigger", "plan")
@@ -72,7 +73,7 @@ async def validate(state: CaseState, runtime: Runtime[Desk]) -> Command[Literal[
     """Check evidence, rank hypotheses, cap confidence, run the gates; a blocking doubt waits for a person."""
     verdict = await validation.judge(state, runtime.context)
     question = validation.question_for_a_person(state, verdict)
-    goto = [Send("execute", question)] if question else "deliver"
+    goto: Any = [Send("execute", question)] if question else "deliver"
     return Command(update={"verdict": verdict}, goto=goto)
 
 
@@ -80,9 +81,8 @@ async def deliver(state: CaseState, runtime: Runtime[Desk]) -> Command[Literal["
     """Write the report; every citation resolves or nothing is delivered. A pending approval waits then."""
     report = await delivery.write(state, runtime.context)
     wait = delivery.wait_for_approval(state, report)
-    return Command(
-        update={"report": report.model_dump(mode="json")}, goto=[Send("execute", wait)] if wait else END
-    )
+    goto: Any = [Send("execute", wait)] if wait else END
+    return Command(update={"report": report.model_dump(mode="json")}, goto=goto)
 
 
 async def _offered(desk: Desk, name: str) -> bool:

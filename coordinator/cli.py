@@ -1,0 +1,190 @@
+"""The command `pointsman`: its own commands, the other packages', and the one place errors are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from typing import Annotated, Any, NamedTuple
+
+import typer
+
+GROUP = "pointsman.commands"
+
+Config = Annotated[str | None, typer.Option("--config", help="settings file (default: ./pointsman.toml)")]
+AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
+
+
+class Command(NamedTuple):
+    """One entry of a package's `commands`: its name, and a typer app or a function."""
+
+    name: str
+    app: typer.Typer | Callable[..., Any]
+
+
+cases_app = typer.Typer(
+    rich_markup_mode=None, no_args_is_help=True, add_completion=False, help="List, show and resume cases."
+)
+
+
+def init(
+    directory: Annotated[str, typer.Argument(help="where to write")] = ".",
+    force: Annotated[bool, typer.Option("--force", help="overwrite what is there")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write pointsman.toml, mcp.json and policy/, commented and working."""
+    from coordinator.init import write_files
+
+    written = write_files(directory, force)
+    _print({"written": written}, as_json, "\n".join(f"wrote {path}" for path in written))
+
+
+def chat(
+    message: Annotated[str | None, typer.Option("--message", "-m", help="one message, then leave")] = None,
+    recording: Annotated[str | None, typer.Option("--recording", help="a recorded incident to open")] = None,
+    case: Annotated[str | None, typer.Option("--case", help="go on with this case")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Talk with the incident triage copilot."""
+    from coordinator.chat import run_chat
+
+    raise typer.Exit(
+        run_chat(message=message, recording=recording, case=case, as_json=as_json, config=config)
+    )
+
+
+def triage(
+    source: Annotated[str, typer.Argument(help="an alert's JSON file, a recording's directory, or -")],
+    as_json: AsJson = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="print Markdown (the default)")] = False,
+    config: Config = None,
+) -> None:
+    """Take one alert or recorded incident from trigger to report."""
+    from coordinator.commands import run_triage
+
+    if as_json and as_markdown:
+        raise typer.BadParameter("choose --json or --markdown, not both")
+    raise typer.Exit(run_triage(source, as_json=as_json, config=config))
+
+
+@cases_app.command("list")
+def list_cases(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False) -> None:
+    """The latest cases of this home."""
+    from coordinator.commands import run_list
+
+    run_list(limit, as_json)
+
+
+@cases_app.command("show")
+def show_case(case: str, as_json: AsJson = False, config: Config = None) -> None:
+    """Where a case stands: specialists, hypotheses, what it waits for."""
+    from coordinator.commands import run_show
+
+    run_show(case, as_json, config)
+
+
+@cases_app.command("resume")
+def resume_case(case: str, as_json: AsJson = False, config: Config = None) -> None:
+    """Go on with a case that stopped or waited; what had finished is not repeated."""
+    from coordinator.commands import run_resume
+
+    raise typer.Exit(run_resume(case, as_json, config))
+
+
+@cases_app.command("report")
+def report_case(case: str, as_json: AsJson = False) -> None:
+    """Print the report of a case."""
+    from coordinator.commands import run_report
+
+    run_report(case, as_json)
+
+
+def doctor(as_json: AsJson = False, config: Config = None) -> None:
+    """Look at everything Pointsman needs, and say what to do about what is missing."""
+    from coordinator.doctor import run_doctor
+
+    raise typer.Exit(run_doctor(as_json, config))
+
+
+commands: list[Command] = [
+    Command("init", init),
+    Command("chat", chat),
+    Command("triage", triage),
+    Command("cases", cases_app),
+    Command("doctor", doctor),
+]
+
+
+def build() -> typer.Typer:
+    """The whole command line, from what every package contributes."""
+    app = typer.Typer(
+        name="pointsman",
+        rich_markup_mode=None,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_options)
+    entries = sorted(entry_points(group=GROUP), key=lambda e: (e.name != "coordinator", e.name))
+    for name, command in (item for entry in entries for item in entry.load()):
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name)
+        else:
+            app.command(name)(command)
+    return app
+
+
+def main() -> None:
+    """Run the command line; every error of ours is one line and an exit code."""
+    try:
+        build()()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read our output left
+        sys.exit(1)
+    except Exception as error:
+        sys.exit(_tell(error))
+
+
+def _tell(error: BaseException) -> int:
+    """Print an error in one line; its exit code."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    code = str(getattr(error, "code", "internal"))
+    exit_code = getattr(error, "exit_code", None)
+    message = " ".join(str(error).split()) or type(error).__name__
+    if os.environ.get("POINTSMAN_DEBUG"):
+        traceback.print_exception(error)
+    if exit_code is None:
+        message = (
+            f"unexpected {type(error).__name__}: {message}; this is a mistake in Pointsman: "
+            "set POINTSMAN_DEBUG=1 to see where, and report it"
+        )
+    if "--json" in sys.argv:
+        print(json.dumps({"error": {"code": code, "message": message}}))
+    else:
+        print(f"pointsman: {message}", file=sys.stderr)
+    return exit_code if isinstance(exit_code, int) else 1
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"pointsman {version('pointsman')}")
+        raise typer.Exit
+
+
+def _options(
+    _: Annotated[
+        bool, typer.Option("--version", help="print the version", is_eager=True, callback=_version)
+    ] = False,
+) -> None:
+    """Incident triage by agents whose every tool call is decided, recorded and cited."""
+
+
+def _print(value: Any, as_json: bool, text: str) -> None:
+    print(json.dumps(value, indent=2) if as_json else text)

@@ -1,0 +1,138 @@
+"""What the commands `triage` and `cases …` do once they are called."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from coordinator import trigger
+from coordinator.case_index import CaseIndex
+from coordinator.errors import CaseUnknown
+from coordinator.markdown import markdown, proposal_line
+from coordinator.progress import Lines, silent
+from coordinator.report import clock, percent
+from coordinator.session import open_session
+from coordinator.settings import home
+from coordinator.types import CaseResult, Report, Trigger
+
+WAITING = 4
+
+
+def run_triage(source: str, *, as_json: bool, config: str | None) -> int:
+    """Take one trigger to its report and print it."""
+    opened = trigger.from_source(source, sys.stdin.read() if source == "-" else "")
+    result = asyncio.run(_triage(opened, as_json, config))
+    print_result(result, as_json)
+    return 0
+
+
+async def _triage(opened: Trigger, as_json: bool, config: str | None) -> CaseResult:
+    recording = Path(opened.recording) if opened.recording else None
+    tell = silent if as_json else Lines()
+    async with open_session(config, recording, tell) as session:
+        if session.recording and not recording:
+            opened = with_clock_of(opened, session.recording)
+        return await session.runner.start(opened)
+
+
+def with_clock_of(opened: Trigger, recording: Path) -> Trigger:
+    """A trigger about a recorded incident looks at it with the recording's clock."""
+    recorded = trigger.from_recording(recording)
+    scope = opened.scope.model_copy(
+        update={
+            "now": recorded.scope.now,
+            "onset": opened.scope.onset or recorded.scope.onset,
+            "namespace": opened.scope.namespace or recorded.scope.namespace,
+        }
+    )
+    return opened.model_copy(update={"scope": scope, "recording": str(recording)})
+
+
+def run_list(limit: int, as_json: bool) -> None:
+    """Print the latest cases."""
+    rows = CaseIndex(home()).list(limit)
+    if as_json:
+        print(json.dumps([r.model_dump(mode="json") for r in rows], indent=2))
+        return
+    for row in rows:
+        print(f"{row.id}  {clock(row.opened)}  {row.status:<9}  {row.outcome or '-':<9}  {row.title}")
+    if not rows:
+        print("no cases yet; open one with `pointsman chat` or `pointsman triage SOURCE`")
+
+
+def run_show(case: str, as_json: bool, config: str | None) -> None:
+    """Print where a case stands, from what this home keeps; no gateway is needed."""
+    index = CaseIndex(home())
+    row, report = index.get(case), index.report(index.get(case).id)
+    if as_json:
+        shown = row.model_dump(mode="json") | {"report": report.model_dump(mode="json") if report else None}
+        print(json.dumps(shown, indent=2))
+        return
+    print(f"{row.id}  {row.status}  opened {clock(row.opened)}\n{row.title}")
+    for line in _standing(report):
+        print(line)
+    if row.status in ("running", "stopped", "waiting"):
+        print(f"go on with: pointsman cases resume {row.id}")
+
+
+def run_resume(case: str, as_json: bool, config: str | None) -> int:
+    """Go on with a case and print its report; 4 when it still waits for a person."""
+    row = CaseIndex(home()).get(case)
+    result = asyncio.run(_resume(row.id, Path(row.recording) if row.recording else None, as_json, config))
+    print_result(result, as_json)
+    return WAITING if result.waiting else 0
+
+
+async def _resume(case: str, recording: Path | None, as_json: bool, config: str | None) -> CaseResult:
+    async with open_session(config, recording, silent if as_json else Lines()) as session:
+        return await session.runner.resume(case)
+
+
+def run_report(case: str, as_json: bool) -> None:
+    """Print the report of a case as it was delivered."""
+    index = CaseIndex(home())
+    id_ = index.get(case).id
+    path = index.report_path(id_, "json" if as_json else "md")
+    if not path.is_file():
+        raise CaseUnknown(
+            f"case {id_} has no report yet: it did not finish; go on with `pointsman cases resume {id_}`"
+        )
+    print(path.read_text(encoding="utf-8").rstrip())
+
+
+def print_result(result: CaseResult, as_json: bool) -> None:
+    """A result on standard output: the report, and what it waits for."""
+    if as_json:
+        print(json.dumps(as_data(result), indent=2))
+        return
+    if result.report:
+        print(markdown(result.report))
+    for waiting in result.waiting:
+        print(f"waiting for {waiting.kind}: {waiting.text}")
+        for action in waiting.actions:
+            print(f"  grant with: pointsman approvals grant {action.approval}")
+        print(f"  then: pointsman cases resume {result.case}")
+
+
+def as_data(result: CaseResult) -> dict[str, Any]:
+    """A result as JSON values."""
+    return {
+        "case": result.case,
+        "status": "waiting" if result.waiting else "delivered",
+        "waiting": [w.model_dump(mode="json") for w in result.waiting],
+        "report": result.report.model_dump(mode="json") if result.report else None,
+    }
+
+
+def _standing(report: Report | None) -> list[str]:
+    if report is None:
+        return ["no report yet"]
+    lines = [
+        f"{w.specialist:<12} {w.status:<9} {w.calls:>3} calls {w.seconds:5.1f} s  {w.summary}"
+        for w in report.work
+    ]
+    lines += [f"{h.rank}. {percent(h.confidence)} {h.statement}" for h in report.hypotheses]
+    return lines + [proposal_line(p) for p in report.proposals]

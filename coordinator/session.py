@@ -1,0 +1,84 @@
+"""What a person's door needs, opened side by side because start-up counts: gateway, roster, runner."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coordinator import private_gateway
+from coordinator.settings import CoordinatorSettings, home
+from specialists.settings import SpecialistsSettings, config_path, read_table
+from specialists.types import Progress
+
+if TYPE_CHECKING:
+    from coordinator.cases import CaseRunner
+
+HEAVY = ("coordinator.cases", "coordinator.graph", "langgraph.checkpoint.sqlite.aio", "specialists.roster")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """An open door: a runner on a gateway, and what the tool servers stand on."""
+
+    runner: CaseRunner
+    found: private_gateway.Found
+    recording: Path | None
+    home: Path
+
+
+@asynccontextmanager
+async def open_session(
+    config: str | None = None, recording: Path | None = None, tell: Callable[[Progress], None] | None = None
+) -> AsyncIterator[Session]:
+    """A runner on the gateway that the settings, this home or a private child give."""
+    settings = CoordinatorSettings.load(config)
+    roster_settings = SpecialistsSettings.load(config)
+    here = home()
+    recording = recording or served_recording(settings, here, config)
+    importing = asyncio.create_task(asyncio.to_thread(_import_heavy))
+    async with private_gateway.gateway(settings, here, recording, _absolute(config)) as found:
+        await importing
+        from coordinator.cases import CaseRunner
+        from coordinator.desk import ignore
+        from specialists.roster import Roster
+
+        access = await private_gateway.tokens(found, settings.login)
+        runner = CaseRunner(
+            access,
+            Roster.from_settings(roster_settings),
+            here,
+            seconds=settings.specialist_seconds,
+            thresholds=settings.thresholds(),
+            tell=tell or ignore,
+        )
+        async with runner:
+            yield Session(runner=runner, found=found, recording=recording, home=here)
+
+
+def served_recording(settings: CoordinatorSettings, here: Path, config: str | None) -> Path | None:
+    """The recorded incident that the tool servers show when nobody named one; none when live ones are set."""
+    if settings.recording:
+        return Path(settings.recording)
+    table = read_table(config_path(config), "gateway")
+    if table.get("recording"):
+        return Path(str(table["recording"]))
+    named = [Path(str(table["servers"]))] if table.get("servers") else [Path("mcp.json"), here / "mcp.json"]
+    servers = next((path for path in named if path.is_file()), None)
+    if servers is None or "${recording}" in servers.read_text(encoding="utf-8"):
+        return private_gateway.bundled_recording()
+    return None
+
+
+def _import_heavy() -> None:
+    """Load what takes seconds while the gateway starts in its own process."""
+    for name in HEAVY:
+        importlib.import_module(name)
+
+
+def _absolute(config: str | None) -> str | None:
+    return str(Path(config).resolve()) if config else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -43,7 +44,7 @@ class Approvals:
         return self
 
     async def settle(self, call: Call, decision: Decision) -> Approval:
-        """The live approval for exactly this call: pending, granted or denied; a new pending one if there is none."""
+        """The live approval for exactly this call, or a new pending one."""
         binding = (
             call.subject.id,
             call.tool.public,
@@ -54,9 +55,9 @@ class Approvals:
 
         def find(connection: sqlite3.Connection) -> Any:
             return connection.execute(
-                f"SELECT {COLUMNS} FROM approvals WHERE subject = ? AND tool = ? AND digest = ? AND scope = ? "
-                "AND tool_digest = ? AND status IN ('pending', 'granted', 'denied') AND expires > ? "
-                "ORDER BY requested DESC LIMIT 1",
+                f"SELECT {COLUMNS} FROM approvals WHERE subject = ? AND tool = ? AND digest = ? "
+                "AND scope = ? AND tool_digest = ? AND status IN ('pending', 'granted', 'denied') "
+                "AND expires > ? ORDER BY requested DESC LIMIT 1",
                 (*binding, now()),
             ).fetchone()
 
@@ -109,7 +110,8 @@ class Approvals:
                     "if it is still needed, the call has to be made again"
                 )
             connection.execute(
-                "UPDATE approvals SET status = ?, decided_by = ?, reason = ?, expires = MAX(expires, ?) WHERE id = ?",
+                "UPDATE approvals SET status = ?, decided_by = ?, reason = ?, expires = MAX(expires, ?) "
+                "WHERE id = ?",
                 (status, by.id, reason, _time(datetime.now(UTC) + self._expiry), approval),
             )
             decided = _get(connection, approval)
@@ -143,12 +145,9 @@ class Approvals:
         """Approvals, newest first."""
 
         def job(connection: sqlite3.Connection) -> list[Any]:
-            where, values = ["1 = 1"], []
-            if case:
-                where, values = ["scope = ?"], [case]
+            where, values = ("WHERE scope = ?", (case,)) if case else ("", ())
             return connection.execute(
-                f"SELECT {COLUMNS} FROM approvals WHERE {' AND '.join(where)} ORDER BY requested DESC LIMIT 1000",
-                values,
+                f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC LIMIT 1000", values
             ).fetchall()
 
         found = [_approval(row) for row in await self._store.read(job)]
@@ -171,16 +170,7 @@ class Approvals:
 
 def as_dict(approval: Approval) -> dict[str, Any]:
     """The approval as the admin tools and the command line show it."""
-    names = (
-        "id status subject chain case tool arguments digest requested expires decided_by reason call".split()
-    )
-    shown = {name: getattr(approval, name) for name in names}
-    shown["chain"] = list(approval.chain)
-    shown["rules"] = [
-        {"id": r.id, "description": r.description, "advice": r.advice, "where": r.where}
-        for r in approval.rules
-    ]
-    return shown
+    return {**asdict(approval), "chain": list(approval.chain), "roles": list(approval.roles)}
 
 
 def requester(approval: Approval) -> Subject:
@@ -255,4 +245,4 @@ def _approval(row: Any) -> Approval:
 
 
 def _time(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"

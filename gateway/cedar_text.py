@@ -74,8 +74,8 @@ def _statement(piece: str, file: str, whole: str, start: int) -> Statement:
     policies = list(found["staticPolicies"].values())
     if len(policies) != 1:
         raise PolicyError(
-            f"{file}:{line}:{column}: a policy with ?principal or ?resource is a template, which the gateway has no "
-            "use for; name the principal and the resource"
+            f"{file}:{line}:{column}: a policy with ?principal or ?resource is a template, which the gateway "
+            "has no use for; name the principal and the resource"
         )
     notes = {name: value or "" for name, value in policies[0].get("annotations", {}).items()}
     rule = Rule(
@@ -119,6 +119,6 @@ def _unique(statements: list[Statement]) -> None:
         other = seen.setdefault(statement.rule.id, statement)
         if other is not statement:
             raise PolicyError(
-                f"{statement.file}:{statement.line}:{statement.column}: the id {statement.rule.id!r} is taken by "
-                f"{other.rule.where}; give each policy an @id of its own"
+                f"{statement.file}:{statement.line}:{statement.column}: the id {statement.rule.id!r} is "
+                f"taken by {other.rule.where}; give each policy an @id of its own"
             )

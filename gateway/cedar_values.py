@@ -3,16 +3,16 @@
 Cedar reads `__entity` and `__extn` keys as its own and skips a `forbid` that errs, so nothing a caller sends
 reaches it unencoded: what has no exact Cedar type becomes its canonical JSON text.
 
-| JSON schema says           | Cedar type                          | a value                                        |
-|----------------------------|-------------------------------------|------------------------------------------------|
-| string                     | String                              | as it is                                       |
-| integer                    | Long                                | beyond 64 bits: the call is refused            |
-| number                     | {text: String, rounded: decimal}    | rounded to 4 places, held at decimal's limits  |
-| boolean                    | Bool                                | as it is                                       |
-| array of one type          | Set<that type>                      | order and repetition are lost                  |
-| object with properties     | record; the unnamed in attribute *  | * is the JSON text of what the schema omits    |
-| null, or a type or null    | optional                            | null is absent                                 |
-| anything else, mixed, none | String                              | canonical JSON text                            |
+| JSON schema says           | Cedar type                       | a value                                   |
+|----------------------------|----------------------------------|-------------------------------------------|
+| string                     | String                           | as it is                                  |
+| integer                    | Long                             | beyond 64 bits: the call is refused       |
+| number                     | {text: String, rounded: decimal} | 4 places, held at decimal's limits        |
+| boolean                    | Bool                             | as it is                                  |
+| array of one type          | Set<that type>                   | order and repetition are lost             |
+| object with properties     | record, the unnamed in `*`       | * is the JSON text of what is not named   |
+| null, or a type or null    | optional                         | null is absent                            |
+| anything else, mixed, none | String                           | canonical JSON text                       |
 """
 
 from __future__ import annotations

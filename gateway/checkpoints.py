@@ -1,4 +1,4 @@
-"""Signed notes of the ledger's head, kept in a second place: what a cut tail or a swapped file cannot match."""
+"""Signed notes of the ledger's head in a second place: a cut tail or a swapped file cannot match them."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Checkpoints:
         self._failed = ""
 
     @classmethod
-    def beside_state(cls, ledger: Path, key: Path | None = None) -> Checkpoints:
-        """The default second place: `$XDG_STATE_HOME/pointsman/checkpoints`, a file named after the ledger's path."""
+    def beside(cls, ledger: Path, directory: str | Path = "") -> Checkpoints:
+        """Those of this ledger file, in this directory or in `$XDG_STATE_HOME/pointsman/checkpoints`."""
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-        directory = Path(state) / "pointsman" / "checkpoints"
+        directory = Path(directory or Path(state) / "pointsman" / "checkpoints")
         name = hashlib.sha256(str(ledger.resolve()).encode()).hexdigest()[:24]
-        return cls(directory / f"{name}.jsonl", key or directory / "signing.key")
+        return cls(directory / f"{name}.jsonl", directory / "signing.key")
 
     def note(self, ledger: str, seq: int, head: str) -> None:
         """Write down the head; a second place that cannot be written is reported once, never waited for."""

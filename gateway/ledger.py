@@ -24,7 +24,8 @@ from gateway.verification import Verification, verify
 TABLES = """
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, kind TEXT NOT NULL, call TEXT NOT NULL, time TEXT NOT NULL,
-    subject TEXT NOT NULL, case_id TEXT NOT NULL, tool TEXT NOT NULL, verdict TEXT NOT NULL, record TEXT NOT NULL);
+    subject TEXT NOT NULL, case_id TEXT NOT NULL, tool TEXT NOT NULL, verdict TEXT NOT NULL,
+    record TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS records_call ON records (call) WHERE call <> '';
 CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id <> '';
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
@@ -37,8 +38,8 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 
 # What stands at the top of a record; whatever else is told about an event goes into its body.
 FIELDS = frozenset(
-    "call subject chain roles run case task token verb tool server key arguments_digest arguments_blob "
-    "result_digest verdict rules policy approval control status ms step code versions".split()
+    """call subject chain roles run case task token verb tool server key arguments_digest arguments_blob
+    result_digest verdict rules policy approval control status ms step code versions""".split()  # noqa: SIM905
 )
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 PAGE = 500
@@ -46,7 +47,7 @@ PAGE = 500
 
 def now() -> str:
     """This moment as the ledger writes it: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 class Ledger:
@@ -108,7 +109,7 @@ class Ledger:
             return await self.store.write(job)
         except asyncio.CancelledError:
             # It may be written although nobody waits for it any more, and it will never be dispatched.
-            asyncio.ensure_future(self.store.write(lambda c: self._abandon(c, call)))
+            self.store.write_soon(lambda c: self._abandon(c, call))
             raise
 
     def _abandon(self, connection: sqlite3.Connection, call: Call) -> None:
@@ -368,8 +369,8 @@ def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
     ).rowcount
     if spent != 1:
         raise ApprovalSpent(
-            f"approval {approval} serves one run of exactly the call it was given for, and is spent, expired or "
-            "given for another call: make the call again to ask anew"
+            f"approval {approval} serves one run of exactly the call it was given for, and is spent, expired "
+            "or given for another call: make the call again to ask anew"
         )
 
 

@@ -48,7 +48,7 @@ class Policy:
 
     @classmethod
     def load(cls, source: str | Path | Iterable[str | Path], tools: Iterable[Tool] = ()) -> Policy:
-        """The policies of a directory (every *.cedar in it) or of these files, checked against these tools."""
+        """The policies of a directory (its *.cedar files) or of these files, checked against these tools."""
         if isinstance(source, str | Path):
             directory = Path(source)
             if directory.is_dir():
@@ -115,7 +115,7 @@ class Policy:
         requester: Subject,
         context: Mapping[str, Any] | None = None,
     ) -> Decision:
-        """May this person agree to what the requester asks: call (yes) or deny. Never to one's own request."""
+        """May this person agree to what the requester asks: call (yes) or deny."""
         if approver.id == requester.id:
             return self._no(
                 "not-your-own", "Nobody approves their own request.", "Ask somebody else to grant it."
@@ -127,7 +127,7 @@ class Policy:
         return self._ask(approver, "approve", tool, arguments, context, requester)
 
     def hidden(self, subject: Subject, tool: Tool) -> bool:
-        """Whether this subject can neither call nor request the tool, whatever the arguments and the context."""
+        """Whether the subject can neither call nor request it, whatever arguments and context are."""
         return all(self._select(subject, verb, tool).never for verb in ("call", "request"))
 
     def _no(self, rule: str, description: str, advice: str) -> Decision:

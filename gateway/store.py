@@ -82,6 +82,10 @@ class Store:
         self._jobs.put((fn, future))
         return await future
 
+    def write_soon(self, fn: Callable[[sqlite3.Connection], Any]) -> None:
+        """Have `fn` run after everything written so far, without waiting for it."""
+        self._jobs.put((fn, asyncio.get_running_loop().create_future()))
+
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` on a read-only connection beside the writer."""
         if self._readers is None:
@@ -162,24 +166,36 @@ class Store:
                 hook(connection)
 
     def _commit(self, connection: sqlite3.Connection, batch: list[Job]) -> list[Settled]:
+        """All of the batch in one transaction; if one job fails, all again with a savepoint for each."""
         connection.execute("BEGIN IMMEDIATE")
-        outcomes: list[Settled] = []
-        for fn, future in batch:
-            connection.execute("SAVEPOINT job")
-            try:
-                outcomes.append((future, fn(connection), None))
-            except Exception as error:
-                if (
-                    isinstance(error, sqlite3.OperationalError)
-                    and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
-                ):
-                    raise  # the disk, not the job: give up the whole batch
-                connection.execute("ROLLBACK TO job")
-                outcomes.append((future, None, error))
-            connection.execute("RELEASE job")
+        try:
+            outcomes: list[Settled] = [(future, fn(connection), None) for fn, future in batch]
+        except Exception as error:
+            if _disk(error):
+                raise
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
+            outcomes = [self._guarded(connection, fn, future) for fn, future in batch]
         connection.execute("COMMIT")
         self._dirty = True
         return outcomes
+
+    def _guarded(
+        self,
+        connection: sqlite3.Connection,
+        fn: Callable[[sqlite3.Connection], Any],
+        future: asyncio.Future[Any],
+    ) -> Settled:
+        connection.execute("SAVEPOINT job")
+        try:
+            settled: Settled = (future, fn(connection), None)
+        except Exception as error:
+            if _disk(error):
+                raise
+            connection.execute("ROLLBACK TO job")
+            settled = (future, None, error)
+        connection.execute("RELEASE job")
+        return settled
 
     def _resolve(self, outcomes: list[Settled]) -> None:
         def settle() -> None:
@@ -195,5 +211,10 @@ class Store:
 
     def _unavailable(self, verb: str, error: Exception) -> LedgerError:
         return LedgerUnavailable(
-            f"cannot {verb} {self.path}: {error}; check that the disk has room and that the file may be written"
+            f"cannot {verb} {self.path}: {error}; check that the disk has room and the file may be written"
         )
+
+
+def _disk(error: Exception) -> bool:
+    """Whether it is the file that fails (full, locked, gone) and not the job's own SQL."""
+    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR

@@ -19,9 +19,9 @@ from gateway.types import Subject
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS tokens (
-    id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, subject TEXT NOT NULL, roles TEXT NOT NULL, chain TEXT NOT NULL,
-    case_id TEXT NOT NULL, run TEXT NOT NULL, task TEXT NOT NULL, issued REAL NOT NULL, expires REAL,
-    issued_by TEXT NOT NULL, revoked REAL);
+    id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, subject TEXT NOT NULL, roles TEXT NOT NULL,
+    chain TEXT NOT NULL, case_id TEXT NOT NULL, run TEXT NOT NULL, task TEXT NOT NULL,
+    issued REAL NOT NULL, expires REAL, issued_by TEXT NOT NULL, revoked REAL);
 """
 
 _SUBJECT = re.compile(r"(?:agent|user):[A-Za-z0-9._@-]{1,100}", re.ASCII)
@@ -140,7 +140,7 @@ class Tokens:
 def _check(subject: str, roles: Any, expires: float | None, names: tuple[str, ...]) -> None:
     if not _SUBJECT.fullmatch(subject):
         raise UsageError(
-            f"subject {subject!r} is not a name: write agent:NAME or user:NAME with letters, digits and . _ @ -"
+            f"subject {subject!r} is not a name: write agent:NAME or user:NAME (letters, digits, . _ @ -)"
         )
     for role in roles:
         if not isinstance(role, str) or not _ROLE.fullmatch(role):

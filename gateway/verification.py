@@ -77,18 +77,17 @@ def _heads(
         return {}
     heads: dict[int, str] = {}
     for note in notes:
-        if note["ledger"] == ledger and note["seq"]:
-            if heads.setdefault(note["seq"], note["head"]) != note["head"]:
-                found.wrong(
-                    note["seq"], "replaced", f"record {note['seq']} was checkpointed with two contents"
-                )
+        seq, head = note["seq"], note["head"]
+        if note["ledger"] == ledger and seq and heads.setdefault(seq, head) != head:
+            found.wrong(seq, "replaced", f"record {seq} was checkpointed with two contents")
     return heads
 
 
 def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verification) -> None:
     prev, last, highest = "", 0, max(heads, default=0)
     rows = connection.execute(
-        "SELECT seq, hash, record, kind, call, time, subject, case_id, tool, verdict FROM records ORDER BY seq"
+        "SELECT seq, hash, record, kind, call, time, subject, case_id, tool, verdict "
+        "FROM records ORDER BY seq"
     )
     for seq, kept, text, *columns in rows:
         if seq != last + 1:

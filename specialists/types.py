@@ -45,6 +45,7 @@ class Task(Value):
     leads: tuple[Cause, ...] = ()  # causes found by others so far, best first (for changes, remediation …)
     claims: tuple[Claim, ...] = ()  # claims found by others so far
     seconds: float = 60.0  # deadline
+    act: Action | None = None  # for remediation: carry out this action, then verify recovery
 
 
 class Evidence(Value):

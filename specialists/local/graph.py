@@ -1,0 +1,55 @@
+"""The call graph: who calls whom, who stands above a service, and how deep it stands."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+
+class CallGraph:
+    """Edges from callers to callees."""
+
+    def __init__(self, edges: Iterable[tuple[str, str]]) -> None:
+        self.callees: dict[str, set[str]] = defaultdict(set)
+        self.callers: dict[str, set[str]] = defaultdict(set)
+        for caller, callee in edges:
+            if caller and callee and caller != callee:
+                self.callees[caller].add(callee)
+                self.callers[callee].add(caller)
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> CallGraph:
+        """From the structured answer of `traces__dependencies`."""
+        return cls((e["caller"], e["callee"]) for e in data.get("edges", ()))
+
+    @property
+    def services(self) -> set[str]:
+        return set(self.callees) | set(self.callers)
+
+    def above(self, service: str) -> list[str]:
+        """Everybody who calls a service, directly or not, nearest first."""
+        return _reach(self.callers, service)
+
+    def below(self, service: str) -> list[str]:
+        """Everybody a service calls, directly or not, nearest first."""
+        return _reach(self.callees, service)
+
+    def path_up(self, service: str) -> list[str]:
+        """One way from an entry of the system down to a service."""
+        path, seen = [service], {service}
+        while True:
+            callers = sorted(self.callers.get(path[0], set()) - seen)
+            if not callers:
+                return path
+            path.insert(0, callers[0])
+            seen.add(callers[0])
+
+
+def _reach(edges: dict[str, set[str]], start: str) -> list[str]:
+    found: list[str] = []
+    wave = [start]
+    while wave:
+        wave = sorted({n for one in wave for n in edges.get(one, set())} - {start, *found})
+        found += wave
+    return found

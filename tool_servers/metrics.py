@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated
 
 from mcp.types import CallToolResult
 from pydantic import Field
@@ -32,6 +32,9 @@ from tool_servers.toolkit import (
 from tool_servers.types import MetricName, MetricNames, Series, SeriesPage
 from tool_servers.world import World
 
+if TYPE_CHECKING:
+    from tool_servers.live.prometheus import Prometheus
+
 POINTS = 6000  # in one answer
 
 Names = Annotated[list[str], Field(description="Only these metrics; empty = all.", max_length=100)]
@@ -40,20 +43,6 @@ Step = Annotated[
     float,
     Field(ge=0, le=86400, description="Seconds between points, each the mean of its step; 0 = as recorded."),
 ]
-
-
-class Source(Protocol):
-    """Where metrics come from."""
-
-    def names(self, service: str) -> list[MetricName]:
-        """The metrics that exist."""
-        ...
-
-    def select(
-        self, metrics: list[str], services: list[str], start: float, end: float, step: float
-    ) -> list[Series]:
-        """The series that match, in a stable order."""
-        ...
 
 
 def build(world: World) -> ToolServer:
@@ -93,22 +82,18 @@ def build(world: World) -> ToolServer:
         text = listing(header, [series_text(one) for one in chosen], after)
         return reply(text, SeriesPage(series=chosen, step_seconds=step_seconds, next_cursor=after))
 
-    if settings_url := _live_url(world):
+    if not isinstance(source, RecordedMetrics):
         from tool_servers.live.prometheus import add_query
 
-        add_query(server, settings_url, world)
+        add_query(server, source, world)
     return server
 
 
-def _live_url(world: World) -> str:
-    return "" if world.recorded else world.settings.prometheus
-
-
-def _source(world: World) -> Source:
-    if url := _live_url(world):
+def _source(world: World) -> RecordedMetrics | Prometheus:
+    if world.settings.prometheus and not world.recorded:
         from tool_servers.live.prometheus import Prometheus
 
-        return Prometheus(url, world.settings.service_label)
+        return Prometheus(world.settings.prometheus, world.settings.service_label)
     return RecordedMetrics(world)
 
 

@@ -23,7 +23,7 @@ from tool_servers.errors import Unavailable
 from tool_servers.toolkit import ToolServer
 from tool_servers.world import World
 
-NAMES = ("kubernetes", "metrics", "logs", "traces", "changes", "tickets", "actions")
+NAMES = ("kubernetes", "metrics", "logs", "traces", "changes", "runbooks", "tickets", "actions")
 TOKEN = "TOOL_SERVERS_TOKEN"
 
 

@@ -178,7 +178,8 @@ def span_text(span: RecordedSpan) -> str:
     extra = "".join(f" {key}={clip(str(value), 300)}" for key, value in data.attributes.items())
     return (
         f"{data.start} {format_number(data.duration_ms)}ms self={format_number(data.self_ms)}ms "
-        f"{data.status} {data.service} {data.name}{error}{extra} trace_id={data.trace_id} span_id={data.span_id}"
+        f"{data.status} {data.service} {data.name}{error}{extra} "
+        f"trace_id={data.trace_id} span_id={data.span_id}"
     ).replace("\n", "\\n")
 
 

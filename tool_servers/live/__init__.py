@@ -1,0 +1,1 @@
+"""Back-ends that read real systems: Prometheus, log files, git, kubectl."""

@@ -1,0 +1,1 @@
+"""Offline retrieval of passages: hashing embedding in Chroma fused with SQLite full-text search."""

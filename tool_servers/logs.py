@@ -54,8 +54,8 @@ class Source(Protocol):
         """Every line, in the order of time."""
         ...
 
-    def templates(self) -> list[str]:
-        """The template of each line, in the same order."""
+    def templated(self) -> list[tuple[Line, str]]:
+        """Every line with its template, in the order of time."""
         ...
 
     def services(self) -> set[str]:
@@ -147,10 +147,10 @@ class RecordedLogs:
         """Every recorded line, in the order of time."""
         return self._world.recording().logs
 
-    def templates(self) -> list[str]:
-        """The template of each line, worked out once."""
+    def templated(self) -> list[tuple[Line, str]]:
+        """Every recorded line with its template, worked out once."""
         recording = self._world.recording()
-        return recording.derived("templates", "logs.ndjson", lambda: templates_of(recording.logs))
+        return recording.derived("templated", "logs.ndjson", lambda: templated(recording.logs))
 
     def services(self) -> set[str]:
         """The services that the recording names or that log in it."""
@@ -158,8 +158,8 @@ class RecordedLogs:
         return recording.services | {line.service for line in recording.logs}
 
 
-def templates_of(lines: Sequence[Line]) -> list[str]:
-    """The template of each line; words are compared only within a service."""
+def templated(lines: Sequence[Line]) -> list[tuple[Line, str]]:
+    """Each line with its template; words are compared only within a service."""
     by_service: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         by_service.setdefault(line.service, []).append(index)
@@ -167,7 +167,7 @@ def templates_of(lines: Sequence[Line]) -> list[str]:
     for indexes in by_service.values():
         for index, template in zip(indexes, mine([lines[i].message for i in indexes]), strict=True):
             templates[index] = clip(template, 500)
-    return templates
+    return list(zip(lines, templates, strict=True))
 
 
 def _rank(severity: str) -> int:
@@ -224,7 +224,7 @@ def _count(
     found: dict[tuple[str, str, str], LogPattern] = {}
     counts: Counter[tuple[str, str, str]] = Counter()
     baselines: Counter[tuple[str, str, str]] = Counter()
-    for line, template in zip(source.lines(), source.templates(), strict=True):
+    for line, template in source.templated():
         inside, earlier = during[0] <= line.time <= during[1], before[0] <= line.time < before[1]
         if (service and line.service != service) or not (inside or earlier):
             continue

@@ -36,7 +36,7 @@ class Git:
     def commit(self, sha: str, before: float) -> Commit:
         """One commit with its diff."""
         try:
-            full = self._git("rev-parse", "--verify", "--end-of-options", f"{sha}^{{commit}}").strip()
+            full = self._git("rev-parse", "--verify", "--quiet", f"{sha}^{{commit}}").strip()
         except NotOffered:
             raise NotFound(
                 "sha", sha, (one.sha[:12] for one in self.commits(0, before, "")), "commit"

@@ -44,7 +44,7 @@ class LogFiles:
             raise Unavailable(f"--dir {directory}: no such directory; name one that holds log files")
         self._files: dict[Path, _File] = {}
         self._lines: list[Line] = []
-        self._templates: list[str] | None = None
+        self._templated: list[tuple[Line, str]] | None = None
         self._lock = threading.RLock()
 
     def lines(self) -> list[Line]:
@@ -54,17 +54,18 @@ class LogFiles:
                 self._lines = sorted(
                     (line for file in self._files.values() for line in file.lines), key=lambda line: line.time
                 )
-                self._templates = None
+                self._templated = None
             return self._lines
 
-    def templates(self) -> list[str]:
-        """The template of each line, worked out once for as long as no file changes."""
-        from tool_servers.logs import templates_of
+    def templated(self) -> list[tuple[Line, str]]:
+        """Every line with its template, worked out once for as long as no file changes."""
+        from tool_servers.logs import templated
 
         with self._lock:
-            if self._templates is None:
-                self._templates = templates_of(self._lines)
-            return self._templates
+            lines = self.lines()
+            if self._templated is None:
+                self._templated = templated(lines)
+            return self._templated
 
     def services(self) -> set[str]:
         """The services that log."""

@@ -87,13 +87,14 @@ class Prometheus:
     def _ask(self, what: str, parameters: dict[str, str]) -> Any:
         try:
             answer = self._http.get(f"{self._url}/api/v1/{what}", params=parameters)
-            body = answer.json()
-            status = body.get("status")
         except httpx2.HTTPError as error:
             raise Unavailable(
                 f"Prometheus at {self._url} does not answer: {error or type(error).__name__}; "
                 "check the URL and that it runs"
             ) from error
+        try:
+            body = answer.json()
+            status = body.get("status")
         except (ValueError, AttributeError) as error:
             raise Unavailable(
                 f"{self._url} is no Prometheus: it answered {answer.status_code} without JSON; check the URL"

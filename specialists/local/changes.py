@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from specialists.toolbox import Toolbox, ToolResult
 
 BACK = timedelta(hours=6)  # how far back changes are read
-MOST_DIFFS = 6
+MOST_DIFFS = 5
 MOST_DECOYS = 5
 SURE_OF_OUTSIDE = 0.6
 
@@ -78,7 +79,7 @@ def _conclude(
 ) -> Any:
     best = ranked[0]
     outside = facts.outside[0] if facts.outside and facts.outside[0].confidence >= SURE_OF_OUTSIDE else None
-    explained = outside is not None and not any(behind(s, outside.label) for s in ranked[:3])
+    explained = outside is not None and not _ours(outside, ranked)
     named = [s for s in ranked if not s.struck and s.points >= ENOUGH][:3]
     named = named[:1] + [s for s in named[1:] if not s.cons]
     claims: list[Claim | None] = []
@@ -100,6 +101,14 @@ def _conclude(
     causes.sort(key=lambda c: -c.confidence)
     text = _summary(best, named, outside if explained else None, causes)
     return book.finding(text, claims=backed(claims), causes=tuple(c for c in causes if c.evidence))
+
+
+def _ours(outside: Cause, ranked: list[Suspect]) -> bool:
+    """Whether a change of ours is behind what looks like a cause from outside."""
+    said = re.search(r"\b50[0234]\b|unavailable|outage", outside.statement) is not None
+    best = ranked[0]
+    clear = bool(best.needle) and not best.struck and best.points >= 3.2 and outside.confidence < 0.8
+    return clear or any(behind(s, outside.label, said) for s in ranked[:3])
 
 
 def _confidence(s: Suspect, ranked: list[Suspect], position: int) -> float:

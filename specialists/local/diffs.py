@@ -14,18 +14,21 @@ FILE_KINDS: tuple[tuple[str, str], ...] = (
     ("docs", r"\.(md|rst|adoc|txt)$|(^|/)docs?/|(^|/)(readme|changelog|license|codeowners)[^/]*$"),
     (
         "ci",
-        r"(^|/)\.(github|gitlab|circleci)|jenkinsfile|\.golangci|\.pre-commit|(^|/)\.?lint|\.editorconfig|\.eslintrc",
+        r"(^|/)\.(github|gitlab|circleci)|jenkinsfile|\.golangci|\.pre-commit|(^|/)\.?lint"
+        r"|\.editorconfig|\.eslintrc",
     ),
     ("style", r"\.(css|scss|less|svg|png|ico|woff2?)$|(^|/)(templates?|static)/.*\.(html?|tmpl)$"),
     (
         "dependencies",
-        r"(^|/)(go\.(mod|sum)|package(-lock)?\.json|requirements[^/]*\.txt|poetry\.lock|uv\.lock|pom\.xml|build\.gradle\w*"
+        r"(^|/)(go\.(mod|sum)|package(-lock)?\.json|requirements[^/]*\.txt|poetry\.lock|uv\.lock"
+        r"|pom\.xml|build\.gradle\w*"
         r"|cargo\.(toml|lock)|gemfile(\.lock)?|yarn\.lock|constraints\.txt)$",
     ),
     ("migration", r"\.sql$|(^|/)(migrations?|alembic|flyway)/"),
     (
         "config",
-        r"\.(ya?ml|toml|ini|cfg|conf|env|properties|json|tf|hcl|xml)$|(^|/)\.env|dockerfile|(^|/)(config|deploy|charts)/",
+        r"\.(ya?ml|toml|ini|cfg|conf|env|properties|json|tf|hcl|xml)$|(^|/)\.env|dockerfile|(^"
+        r"|/)(config|deploy|charts)/",
     ),
 )
 HARMLESS = frozenset({"test", "docs", "ci", "style"})
@@ -35,19 +38,24 @@ STRING = re.compile(r"\"([^\"\\]{1,80})\"|'([^'\\]{1,80})'|`([^`]{1,80})`")
 WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 CONTROL = re.compile(r"(^|[^\w])(if|unless|assert\w*|try|except|catch|recover|guard|require\w*|rescue)\b")
 KEEPER = re.compile(
-    r"leeway|toleran|skew|limit|timeout|deadline|lock|close|release|defer|finally|retry|fallback|escape|saniti[sz]e|valid"
-    r"|where|index|cache|batch|break|max|min|expire|ttl|evict|flush|commit|rollback|unsubscribe|cancel|await|throttle"
+    r"leeway|toleran|skew|limit|timeout|deadline|lock|close|release|defer|finally|retry|fallback|escape"
+    r"|saniti[sz]e|valid"
+    r"|where|index|cache|batch|break|max|min|expire|ttl|evict|flush|commit|rollback|unsubscribe|cancel"
+    r"|await|throttle"
     r"|ensure|default|verify|check|encode|quote|normali[sz]e|preload|prefetch|joinedload|include|eager",
     re.I,
 )
 LOOP = re.compile(r"\b(for|foreach|while|map|forEach|each)\b")
 QUERY = re.compile(
-    r"\b(select|insert|update|delete)\b.*\b(from|into|set|where)\b|\.(execute|query|fetch\w*|find\w*|get\w*|first|one"
-    r"|scalar|load\w*|request|post|send|call|exec|do|queryrow)\(|\b(fetch|query|execute|load|get|lookup|select|call)_?\w*\(",
+    r"\b(select|insert|update|delete)\b.*\b(from|into|set|where)\b|\.(execute|query|fetch\w*|find\w*"
+    r"|get\w*|first|one"
+    r"|scalar|load\w*|request|post|send|call|exec|do|queryrow)\(|\b(fetch|query|execute|load|get|lookup"
+    r"|select|call)_?\w*\(",
     re.I,
 )
 SAME_WORK = re.compile(
-    r"\b(tidy|refactor|extract|rename|move|split|cleanup|clean up|format|gofmt|reorder|collapse|simplif\w+|restyle|typo)\b",
+    r"\b(tidy|refactor|extract|rename|move|split|cleanup|clean up|format|gofmt|reorder|collapse"
+    r"|simplif\w+|restyle|typo)\b",
     re.I,
 )
 
@@ -287,9 +295,8 @@ def _dependency(gone: list[str], new: list[str]) -> list[Effect]:
     best: Effect | None = None
     for old, fresh in _pairs(gone, new) or [("", x) for x in new]:
         a, b = (re.search(r"v?(\d+)\.(\d+)(?:\.(\d+))?", x) for x in (old, fresh))
-        if not a or not b:
-            weight = 0.3
-        else:
+        weight = 0.3
+        if a and b:
             weight = 0.7 if a[1] != b[1] else 0.35 if a[2] != b[2] else 0.1
         name = next(iter(re.findall(r"[\w./@-]+/[\w./-]+|[\w-]{3,}", fresh)), "a dependency")
         effect = Effect("dependency", weight, f"moves {name} to another version", fresh)

@@ -11,26 +11,38 @@ from specialists.local.casework import Casebook, onset, same_service
 from specialists.local.mechanisms import Mechanism, mechanism
 from specialists.types import Cause, Task
 
-# Causes that come about without a change of ours, and what a change must touch to be behind them all the same.
+# Causes that come about without a change of ours, and what a change must touch to be behind them after all.
 OUTSIDE: dict[str, re.Pattern[str]] = {
     label: re.compile(pattern, re.I)
     for label, pattern in {
-        "traffic_surge": r"retr(y|ies)|attempt|poll|interval|cron|schedul|broadcast|prefetch|replica|autoscal|limit",
-        "certificate_expired": r"cert|\.pem|\.crt|not_?after|validity|secret_?name|ca_?bundle|insecureskipverify",
+        "traffic_surge": r"retr(y|ies)|attempt|poll|interval|cron|schedul|broadcast|prefetch|replica"
+        "|scal|cache|ttl",
+        "certificate_expired": r"cert|\.pem|\.crt|not_?after|validity|secret_?name|ca_?bundle"
+        "|insecureskipverify",
         "credential_expired": r"token|secret|credential|lease|api_?key|expir",
         "dns_failure": r"dns|resolv|nameserver|ndots|hostname|hosts?\s*[:=]|\.svc|\.local\b|https?://",
-        "provider_outage": r"https?://|base_?url|endpoint|api_?key|api_?version|credential|proxy|egress|\btimeout",
+        "provider_outage": r"https?://|base_?url|endpoint|api_?key|api_?version|credential|proxy|egress"
+        "|\btimeout",
+        "database_failover": r"primary|replica|dsn|database_?url|failover|read_?only|connection_?string",
+        "clock_drift": r"leeway|skew|toleran|ntp|clock|time_?zone",
+        "quota_exhausted": r"quota|limit|plan|tier|batch|retr(y|ies)|loop|interval",
         "node_failure": r"affinity|toleration|taint|node|zone|network_?policy|security_?group|route",
     }.items()
 }
 
 STOP = frozenset(
-    "the and for with from that this was were not has have had are its into while new error errors failed fail failure "
-    "line lines since before after service services http https log logs logged info warn count call calls called "
-    "utc post get put request requests response returned return status code upstream above below value first "
-    "more than rose fell last min max mean critical serious slight times frequent normal because api func string "
-    "err nil null none true false int var let const def class self import package type struct context ctx handler "
-    "chore refactor feat fix docs test style perf helper add update remove change use move".split()
+    re.findall(
+        r"\w+",
+        """
+        the and for with from that this was were not has have had are its into while new error errors failed
+        fail failure line lines since before after service services http https log logs logged info warn
+        count call calls called utc post get put request requests response returned return status code
+        upstream above below value first more than rose fell last min max mean critical serious slight times
+        frequent normal because api func string err nil null none true false int var let const def class
+        self import package type struct context ctx handler chore refactor feat fix docs test style perf
+        helper add update remove change use move
+        """,
+    )
 )
 
 
@@ -45,6 +57,8 @@ class Facts:
     words: Counter[str]
     mechanisms: tuple[Mechanism, ...]
     outside: tuple[Cause, ...]  # leads that need no change of ours, surest first
+    named: tuple[str, ...]  # fields, keys and settings that errors name in quotes or brackets
+    slow: bool  # whether waiting or multiplied calls are part of it
 
     @classmethod
     def of(cls, task: Task, book: Casebook) -> Facts:
@@ -69,12 +83,27 @@ class Facts:
             text=text,
             words=Counter(tokens(text)),
             mechanisms=tuple(dict.fromkeys([*found, *([alerted] if alerted else [])])),
+            named=_named_things("\n".join([book.alert.text, *quoted])),
+            slow=any(c.label in SLOW for c in task.leads) or any(m.label in SLOW for m in found),
             outside=tuple(sorted((c for c in task.leads if c.label in OUTSIDE), key=lambda c: -c.confidence)),
         )
 
     def weight(self, service: str) -> float:
         """How likely the cause sits in a service, 0 when nothing points there."""
         return max((w for s, w in self.focus.items() if same_service(s, service)), default=0.0)
+
+
+SLOW = frozenset(
+    {"calls_multiplied", "slow_operation", "timeouts", "pool_exhausted", "connections_exhausted"}
+)
+
+
+def _named_things(text: str) -> tuple[str, ...]:
+    quoted = re.findall(r"[\[\"'`“]([A-Za-z_][\w.-]{2,40})[\]\"'`”]", text)
+    kinds = r"(?:field|column|key|attribute|variable|table|index|setting|property|relation|topic|parameter)"
+    told = re.findall(rf"\b{kinds}[ :=]+[\[\"'`]?([A-Za-z_][\w.-]{{2,40}})", text)
+    common = {"not", "does", "error", "null", "true", "false", "none", "missing", "found", "value", "exists"}
+    return tuple(dict.fromkeys(n.strip(".") for n in [*quoted, *told] if n.lower() not in common))
 
 
 def _quoted(text: str) -> str:
@@ -99,7 +128,7 @@ def _focus(task: Task, book: Casebook) -> dict[str, float]:
 
 
 def tokens(text: str) -> list[str]:
-    """Words of a text or of code: camel case and snake case taken apart, endings cut, common words left out."""
+    """Words of a text or of code: camel and snake case taken apart, endings cut, common words left out."""
     parts = re.findall(r"[A-Z]+(?=[A-Z][a-z])|[A-Z]?[a-z]+|[A-Z]{2,}", text)
     words = (stem(p.lower()) for p in parts)
     return [w for w in words if len(w) >= 3 and w not in STOP]

@@ -21,8 +21,10 @@ KINDS: tuple[tuple[Kind, str], ...] = (
     ("restarts", r"(restart|crash_?loop|oom_?kill|evict\w*|reschedul\w*)"),
     (
         "errors",
-        r"(err|error|errors|fail\w*|5\d\d|4\d\d|5xx|4xx|exception\w*|panic\w*|reject\w*|denied|servfail|timeout\w*"
-        r"|drop(s|ped)?|unauthor\w*|retransmi\w*|dead_?letter|unavailable|abort\w*|fault\w*|invalid|refused|retries)",
+        r"(err|error|errors|fail\w*|5\d\d|4\d\d|5xx|4xx|exception\w*|panic\w*|reject\w*|denied|servfail"
+        r"|timeout\w*"
+        r"|drop(s|ped)?|unauthor\w*|retransmi\w*|dead_?letter|unavailable|abort\w*|fault\w*|invalid"
+        r"|refused|retries)",
     ),
     ("connections", r"(pool|connection|connections|conn|conns|sockets?|sessions?|file_?desc\w*|fds?)"),
     (
@@ -46,7 +48,9 @@ KINDS: tuple[tuple[Kind, str], ...] = (
     ("saturation", r"(used|usage|capacity|threads?|workers?|goroutines?|locks?)"),
     ("work", r"(rate|throughput|per_sec\w*|per_second|total|count|queries|ops|messages|orders)"),
 )
-COMPILED = tuple((kind, re.compile(rf"(^|_){pattern}(?=_|$|\d)")) for kind, pattern in KINDS)
+COMPILED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
+    (kind, re.compile(rf"(^|_){pattern}(?=_|$|\d)")) for kind, pattern in KINDS
+)
 
 WORDS: dict[Kind, str] = {
     "errors": "errors",
@@ -78,9 +82,7 @@ def kind(metric: str, unit: str = "") -> Kind:
     """What a metric measures."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
     name = re.sub(r"[^a-z0-9]+", "_", name).strip("_")
-    if re.search(r"(^|_)(error|err|fail\w*|5xx|4xx|success)(s)?(_|$)", name) and "duration" not in name:
-        if "success" in name:
-            return "success"
+    if re.search(r"(^|_)(error|err|fail\w*|5xx|4xx)(s)?(_|$)", name) and "duration" not in name:
         return "errors"
     for found, pattern in COMPILED:
         if pattern.search(name):

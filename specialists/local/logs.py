@@ -1,4 +1,4 @@
-"""Logs: error texts that are new or far more frequent than before, whom they blame, and what is only noise."""
+"""Logs: error texts that are new or far more frequent than before, whom they blame, and what is noise."""
 
 from __future__ import annotations
 
@@ -18,11 +18,15 @@ if TYPE_CHECKING:
 
 LOUD = {"WARN", "WARNING", "ERROR", "FATAL", "CRITICAL", "PANIC"}
 TROUBLED = re.compile(
-    r"error|fail|exception|panic|refus|timeout|timed out|unavailable|reject|denied|unable|cannot|could not|exhaust"
+    r"error|fail|exception|panic|refus|timeout|timed out|unavailable|reject|denied|unable|cannot"
+    r"|could not|exhaust"
     r"|expired|invalid|retry|overload|saturat|degraded|lost|killed|full|traceback|slow query",
     re.I,
 )
 NAMED_BY_INFRASTRUCTURE = re.compile(r"dns|resolver|node|ingress|proxy|mesh|etcd|kube", re.I)
+STARTED = re.compile(
+    r"\b(start(ed|ing)|restart|reload|deploy|version|feature flag|enabled|disabled|migrat|scal)", re.I
+)
 MOST_NEW, MOST_NOISE = 8, 3
 
 
@@ -102,7 +106,7 @@ class LogsSpecialist:
             *(told(p) for p in telling[:MOST_NEW]),
             *blames(telling, services),
             *([detail] if detail else []),
-            *(noisy(p) for p in patterns if p.noise and p not in telling),
+            *[noisy(p) for p in patterns if p.noise and p not in telling][:MOST_NOISE],
             *marks(patterns),
         ]
         causes = sorted(explain(telling, services, first), key=lambda c: -c.confidence)
@@ -205,12 +209,7 @@ def noisy(p: Pattern) -> Claim:
 
 def marks(patterns: list[Pattern]) -> list[Claim]:
     """Quiet lines that say something was started, switched or reloaded."""
-    said = [
-        p
-        for p in patterns
-        if not p.loud and p.count and p.baseline <= 1
-        and re.search(r"\b(start(ed|ing)|restart|reload|deploy|version|feature flag|enabled|disabled|migrat|scal)", p.text, re.I)
-    ]  # fmt: skip
+    said = [p for p in patterns if not p.loud and p.count and p.baseline <= 1 and STARTED.search(p.text)]
     return [
         Claim(
             kind="context",
@@ -252,7 +251,7 @@ def blames(telling: list[Pattern], services: set[str]) -> list[Claim]:
 
 
 def first_failing(telling: list[Pattern], services: set[str], alerted: str) -> Pattern | None:
-    """The error nearest to the cause: of a service that blames nobody here, early, and saying what is wrong."""
+    """The error nearest to the cause: of a service that blames nobody, early, saying what is wrong."""
     if not telling:
         return None
     accused = {b for p in telling for b in blamed(p, services)}
@@ -305,7 +304,8 @@ def _cause(found: Mechanism, patterns: list[Pattern], first: Pattern) -> Cause |
         object=f"service/{where}",
         label=found.label,
         statement=(
-            f"{found.statement.format(service=top.service)}{more}: “{top.text[:140]}” since {times.clock(since)}."
+            f"{found.statement.format(service=top.service)}{more}: "
+            f"“{top.text[:140]}” since {times.clock(since)}."
         ),
         confidence=round(sure, 2),
         evidence=tuple(p.evidence for p in patterns[:4]),
@@ -336,13 +336,14 @@ def _provider(telling: list[Pattern], services: set[str]) -> Cause | None:
         object=f"service/{top.service}",
         label="provider_outage",
         statement=(
-            f"{host}, a provider outside this system, fails the calls of {top.service} since {times.clock(since)}: "
+            f"{host}, a provider outside this system, fails the calls of {top.service} "
+            f"since {times.clock(since)}: "
             f"“{top.text[:120]}”."
         ),
         confidence=0.75 if server_side else 0.55,
         evidence=tuple(p.evidence for p in patterns[:3]),
         at=since,
-        remedy=f"Fail over from {host} to a second provider, or degrade without it; escalate to the provider.",
+        remedy=f"Fail over from {host} to a second provider, or degrade without it; escalate to them.",
     )
 
 

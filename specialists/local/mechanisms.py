@@ -41,11 +41,58 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "certificate_expired",
         "expiry",
         r"cert\w*[^.]{0,40}(expired|not yet valid|out of date)|cert_has_expired|notafter|certificate_expired",
-        r"cert|\.pem|\.crt|\.key\b|notafter|tls secret|insecureskipverify|verify_?mode|ca_?bundle|trust_?store",
+        r"cert|\.pem|\.crt|\.key\b|notafter|tls secret|insecureskipverify|verify_?mode|ca_?bundle"
+        r"|trust_?store",
         0.85,
         True,
         "A certificate on the way from {service} has expired",
         "Renew the certificate and reload what serves it; no rollback helps.",
+    ),
+    _m(
+        "credential_expired",
+        "expiry",
+        r"(licen[cs]e|api.?key|credential|client.?secret|secret|password|access.?key)s?[^.]{0,30}(has "
+        r"|have |is |are )?expired",
+        r"secret|credential|api_?key|token|password|expir",
+        0.75,
+        True,
+        "A credential that {service} uses has expired",
+        "Renew the credential and reload what uses it; no rollback helps.",
+    ),
+    _m(
+        "clock_drift",
+        "infrastructure",
+        r"clock (skew|drift)|time (skew|drift)|ntp|clock is (ahead|behind)|not synchroni[sz]ed"
+        r"|from the future",
+        r"leeway|skew|toleran|ntp|clock|time_?zone",
+        0.65,
+        True,
+        "The clocks under {service} drifted apart",
+        "Restore time synchronisation on the affected nodes.",
+    ),
+    _m(
+        "database_failover",
+        "infrastructure",
+        r"read-only transaction|not (the )?(primary|master|leader)|failover|leader (election|lost"
+        r"|changed)|no leader|quorum"
+        r"|primary (is )?(down|lost|changed|unavailable)|database system is (starting|shutting|in recovery)"
+        r"|terminating connection due to admin|server closed the connection unexpectedly",
+        r"primary|replica|dsn|database_?url|failover|read_?only|connection_?string",
+        0.65,
+        True,
+        "The database behind {service} lost its primary or restarted",
+        "Let the failover finish or force it; reconnect the clients; escalate to whoever runs the database.",
+    ),
+    _m(
+        "quota_exhausted",
+        "dependency",
+        r"insufficient.?quota|quota (has been |is )?exceeded|billing|account (is )?suspended"
+        r"|subscription|payment required",
+        r"quota|limit|plan|tier|batch|retry|loop|interval",
+        0.6,
+        True,
+        "The quota of {service} at a provider is used up",
+        "Raise the quota or reduce the use; escalate to the provider.",
     ),
     _m(
         "tls_failure",
@@ -60,8 +107,10 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "dns_failure",
         "infrastructure",
-        r"no such host|enotfound|eai_again|eai_noname|getaddrinfo|name resolution|servfail|nxdomain|server misbehaving"
-        r"|could not resolve|cannot resolve|unknownhost|name or service not known|zero addresses|name resolver"
+        r"no such host|enotfound|eai_again|eai_noname|getaddrinfo|name resolution|servfail|nxdomain"
+        r"|server misbehaving"
+        r"|could not resolve|cannot resolve|unknownhost|name or service not known|zero addresses"
+        r"|name resolver"
         r"|lookup [\w-]+(\.[\w-]+)+( on [\d.:]+)?:|nameserver",
         r"dns|resolv|nameserver|ndots|host\w*[:=\"]|coredns|search domain|hostalias|endpoint",
         0.7,
@@ -72,8 +121,10 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "disk_full",
         "saturation",
-        r"no space left|enospc|disk (is )?full|disk quota|read-only file ?system|inodes? exhausted|out of disk",
-        r"log|level|sample|retention|rotat|flush|buffer|dump|trace|tmp|volume|disk|storage|size|ttl|cleanup|debug",
+        r"no space left|enospc|disk (is )?full|disk quota|read-only file ?system|inodes? exhausted"
+        r"|out of disk",
+        r"log|level|sample|retention|rotat|flush|buffer|dump|trace|tmp|volume|disk|storage|size|ttl"
+        r"|cleanup|debug",
         0.55,
         False,
         "The disk of {service} is full",
@@ -82,9 +133,11 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "memory_exhausted",
         "saturation",
-        r"out of memory|oom[- _]?kill|outofmemory|cannot allocate|heap (space|out|limit)|gc overhead|memoryerror"
+        r"out of memory|oom[- _]?kill|outofmemory|cannot allocate|heap (space|out|limit)|gc overhead"
+        r"|memoryerror"
         r"|memory (limit|pressure)",
-        r"cache|buffer|append|map\[|dict|list|heap|xmx|memory|limit|pool|static|global|retain|queue|close|free|ttl"
+        r"cache|buffer|append|map\[|dict|list|heap|xmx|memory|limit|pool|static|global|retain|queue"
+        r"|close|free|ttl"
         r"|evict|maxsize|max_size",
         0.55,
         False,
@@ -104,10 +157,13 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "pool_exhausted",
         "saturation",
-        r"pool (is )?(exhaust|timeout|limit|full|empty)|queuepool|connection pool|too many (open )?(connections|clients|files)"
-        r"|remaining connection slots|(acquir|wait|checkout|get)\w* [^.]{0,30}connection|no (free|idle|available) conn"
+        r"pool (is )?(exhaust|timeout|limit|full|empty)|queuepool|connection pool"
+        r"|too many (open )?(connections|clients|files)"
+        r"|remaining connection slots|(acquir|wait|checkout|get)\w* [^.]{0,30}connection|no (free|idle"
+        r"|available) conn"
         r"|emfile|pool_?size|max_?connections|connections? (are )?in use|pooltimeout",
-        r"pool|max_?(open|idle|conn)|min_?conn|conn|close|release|acquire|with |defer|finally|session|transaction"
+        r"pool|max_?(open|idle|conn)|min_?conn|conn|close|release|acquire|with |defer|finally|session"
+        r"|transaction"
         r"|commit|rollback|timeout|for |loop|concurren|worker|size",
         0.55,
         False,
@@ -117,8 +173,10 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "lock_contention",
         "saturation",
-        r"deadlock|lock wait|lock timeout|could not obtain lock|database is locked|serialization failure|lock contention",
-        r"lock|mutex|transaction|isolation|for update|begin|commit|index|migrat|alter|synchron|semaphore|batch",
+        r"deadlock|lock wait|lock timeout|could not obtain lock|database is locked"
+        r"|serialization failure|lock contention",
+        r"lock|mutex|transaction|isolation|for update|begin|commit|index|migrat|alter|synchron"
+        r"|semaphore|batch",
         0.55,
         False,
         "{service} waits for locks",
@@ -127,9 +185,11 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "auth_failure",
         "security",
-        r"unauthori[sz]ed|\b401\b|\b403\b|forbidden|jwt|token|permission denied|access denied|authenticat|credential"
+        r"unauthori[sz]ed|\b401\b|\b403\b|forbidden|jwt|token|permission denied|access denied"
+        r"|authenticat|credential"
         r"|password|signature (mismatch|invalid)|csrf|cors|not authorized|audience|issuer",
-        r"auth|token|jwt|exp|leeway|skew|secret|key|scope|role|permission|audience|issuer|claim|sign|verif|password"
+        r"auth|token|jwt|exp|leeway|skew|secret|key|scope|role|permission|audience|issuer|claim|sign"
+        r"|verif|password"
         r"|credential|cookie|session|policy|acl|cors|header",
         0.5,
         False,
@@ -139,12 +199,16 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "schema_mismatch",
         "code",
-        r"no mapping|unknown (field|column|type|enum|property)|(column|relation|table|field|index|property|attribute)"
+        r"no mapping|unknown (field|column|type|enum|property)|(column|relation|table|field|index"
+        r"|property|attribute)"
         r" [^.]{0,60}(does ?n.t exist|does not exist|not found|missing|unknown)|undefined (column|table)"
-        r"|no such (column|table|index)|syntax error|parse_?(error|exception)|unmarshal|deseriali[sz]|decod\w+ (error|fail)"
-        r"|schema|missing (required )?(field|column|key|property)|invalid (json|message|payload|format)|protobuf"
+        r"|no such (column|table|index)|syntax error|parse_?(error|exception)|unmarshal|deseriali[sz]"
+        r"|decod\w+ (error|fail)"
+        r"|schema|missing (required )?(field|column|key|property)|invalid (json|message|payload|format)"
+        r"|protobuf"
         r"|violates|null value in column",
-        r"mapping|schema|column|field|table|migrat|json|proto|struct|serial|alter|drop|rename|index|\"\w+\"|'\w+'|enum"
+        r"mapping|schema|column|field|table|migrat|json|proto|struct|serial|alter|drop|rename|index"
+        r"|\"\w+\"|'\w+'|enum"
         r"|type|parse|format|version",
         0.5,
         False,
@@ -154,8 +218,10 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "code_error",
         "code",
-        r"panic|nil pointer|null ?pointer|nullreference|segfault|sigsegv|traceback|typeerror|attributeerror|keyerror"
-        r"|indexerror|valueerror|assertion|undefined is not|cannot read propert|is not a function|index out of"
+        r"panic|nil pointer|null ?pointer|nullreference|segfault|sigsegv|traceback|typeerror"
+        r"|attributeerror|keyerror"
+        r"|indexerror|valueerror|assertion|undefined is not|cannot read propert|is not a function"
+        r"|index out of"
         r"|out of (range|bounds)|unhandled|uncaught|classcast|illegalstate|illegalargument|stack ?overflow"
         r"|divi(de|sion) by zero|none ?type|unwrap|concurrent map|runtime error",
         r".",
@@ -167,7 +233,8 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "overloaded",
         "saturation",
-        r"overload|shedding|saturat|queue (is )?full|too busy|resource exhausted|circuit ?breaker|backpressure"
+        r"overload|shedding|saturat|queue (is )?full|too busy|resource exhausted|circuit ?breaker"
+        r"|backpressure"
         r"|no (available )?workers?|thread pool|request rejected|capacity|pods pending|load shed",
         r"worker|thread|concurren|pool|limit|queue|replica|cpu|loop|for |retry|batch|cache|timeout|scal",
         0.4,
@@ -178,20 +245,24 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "node_failure",
         "infrastructure",
-        r"node (is )?not ?ready|node lost|host unreachable|no route to host|network is unreachable|kubelet|evict(ed|ion)"
+        r"node (is )?not ?ready|node lost|host unreachable|no route to host|network is unreachable"
+        r"|kubelet|evict(ed|ion)"
         r"|availability zone|instance terminated|hardware|disk i/o error|input/output error|packet loss",
-        r"node|affinity|toleration|taint|zone|network|subnet|route|firewall|security_?group|egress|ingress|policy",
+        r"node|affinity|toleration|taint|zone|network|subnet|route|firewall|security_?group|egress"
+        r"|ingress|policy",
         0.5,
         True,
         "The node or network under {service} failed",
-        "Move the work away from the failed node or zone.",
+        "Move the work away from the failed node or zone; escalate to whoever runs it.",
     ),
     _m(
         "connection_refused",
         "dependency",
-        r"connection refused|econnrefused|connection reset|econnreset|broken pipe|unreachable|no healthy upstream"
+        r"connection refused|econnrefused|connection reset|econnreset|broken pipe|unreachable"
+        r"|no healthy upstream"
         r"|upstream connect error|connect: |connection closed|failed to connect|unexpected eof",
-        r"port|host|url|addr|endpoint|listen|bind|service|timeout|keep.?alive|idle|probe|shutdown|replica|\d{4,5}",
+        r"port|host|url|addr|endpoint|listen|bind|service|timeout|keep.?alive|idle|probe|shutdown"
+        r"|replica|\d{4,5}",
         0.4,
         False,
         "{service} cannot connect to what it calls",
@@ -201,7 +272,8 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "timeouts",
         "dependency",
         r"deadline|timed? ?out|timeout|etimedout|context canceled|took too long|slow query|exceeded \d+ ?m?s",
-        r"timeout|deadline|\d+ ?\* ?time\.|retry|backoff|index|query|select|join|loop|for |n\+1|cache|limit|sleep"
+        r"timeout|deadline|\d+ ?\* ?time\.|retry|backoff|index|query|select|join|loop|for |n\+1|cache"
+        r"|limit|sleep"
         r"|lock|batch|sync|await|interval|ttl|page|fetch|pool",
         0.4,
         False,
@@ -211,7 +283,8 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "misconfigured",
         "configuration",
-        r"invalid config|missing (env|config|setting|variable)|not (set|configured)|no such file|unknown (option|flag|key)"
+        r"invalid config|missing (env|config|setting|variable)|not (set|configured)|no such file"
+        r"|unknown (option|flag|key)"
         r"|failed to load|config\w* error|environment variable|feature flag",
         r".",
         0.5,
@@ -232,7 +305,8 @@ MECHANISMS: tuple[Mechanism, ...] = (
 )
 
 ENDS = (
-    "com|net|org|io|dev|cloud|ai|co|app|us|eu|de|uk|fr|ch|nl|in|jp|cn|br|au|ca|info|biz|gov|edu|mil|tech|online|site"
+    "com|net|org|io|dev|cloud|ai|co|app|us|eu|de|uk|fr|ch|nl|in|jp|cn|br|au|ca|info|biz|gov|edu|mil"
+    "|tech|online|site"
     "|svc|local|internal|cluster|lan|corp|consul"
 )
 HOST = re.compile(

@@ -162,7 +162,7 @@ def _stamp(point: str) -> str:
 
 
 def first_moved(trouble: list[Moved], alert: Alert) -> Moved | None:
-    """The change for the worse that came first; of those at the same time the alert's own, then the largest."""
+    """The change for the worse that came first; of several at once the alert's own, then the largest."""
     bad = [m for m in trouble if m.bad and m.kind not in {"expiry"}]
     felt = [m for m in bad if m.kind in PAIN] or bad
     if not felt:
@@ -177,7 +177,7 @@ def first_moved(trouble: list[Moved], alert: Alert) -> Moved | None:
 
 
 def told_first(trouble: list[Moved], book: Casebook) -> list[Moved]:
-    """In the order of telling: the alert's metric, then what users feel, then the rest; one kind a service."""
+    """In the order of telling: the alert's metric, then what users feel, then the rest."""
 
     def rank(m: Moved) -> tuple[bool, bool, bool, float]:
         own = m.shift.series.metric == book.alert.metric and same_service(m.service, book.alert.service)
@@ -295,13 +295,13 @@ def surge(trouble: list[Moved], first: Moved) -> Cause | None:
         object=f"service/{first.service}",
         label="traffic_surge",
         statement=(
-            f"Demand rose {top.shift.ratio:.1f} times at {times.clock(top.onset)} on {names} and is more than "
-            f"{first.service} has capacity for ({top.reading()})."
+            f"Demand rose {top.shift.ratio:.1f} times at {times.clock(top.onset)} on {names} "
+            f"and is more than {first.service} has capacity for ({top.reading()})."
         ),
         confidence=min(0.9, sure + (0.1 if strained else 0.0)),
         evidence=tuple(m.evidence for m in (early[:2] + strained[:2])),
         at=top.onset,
-        remedy=f"Add capacity: scale out {first.service} (and what it calls), or shed load until demand falls.",
+        remedy=f"Add capacity: scale out {first.service} and what it calls, or shed load until demand falls.",
     )
 
 
@@ -381,8 +381,8 @@ def resolver(trouble: list[Moved], first: Moved) -> Cause | None:
         object=f"service/{best.service}",
         label="dns_failure",
         statement=(
-            f"Name resolution failed from {times.clock(best.onset)} ({best.shift.series.metric} of {best.service} "
-            f"{best.reading()}) and {len(others)} services that depend on it failed with it."
+            f"Name resolution failed from {times.clock(best.onset)} ({best.shift.series.metric} of "
+            f"{best.service} {best.reading()}) and {len(others)} services that depend on it failed with it."
         ),
         confidence=0.8 if len(others) >= 2 else 0.65,
         evidence=(*(m.evidence for m in dns[:2]), first.evidence),

@@ -114,8 +114,8 @@ def _rollback(
     return Action(
         tool="actions__rollback",
         arguments=arguments,
-        reason=f"Rolling {service} back from {current or 'the present version'} to {to} undoes it: {lead.statement}",
-        risk=f"Everything else that {current or 'this version'} brought goes with it; check for data migrations.",
+        reason=f"Rolling {service} back from {current or 'its version'} to {to} undoes it: {lead.statement}",
+        risk=f"Whatever else {current or 'this version'} brought goes with it; check for data migrations.",
         undo=f"Deploy {service} {current} again." if current else f"Deploy {service} again.",
     )
 

@@ -12,7 +12,6 @@ from specialists.types import Card, Event, Guidance, Task
 if TYPE_CHECKING:
     from specialists.toolbox import Toolbox
 
-LEAST = 0.35  # score below which a passage is not for this alert
 MOST = 2
 
 
@@ -36,7 +35,7 @@ class RunbooksSpecialist:
         if result is None:
             yield book.finding("The runbooks could not be searched.")
             return
-        passages = [p for p in result.data.get("passages", ()) if p["score"] >= LEAST]
+        passages = list(result.data.get("passages", ()))  # the server leaves out what is not about the query
         guidance = tuple(_guidance(p, result.call) for p in passages[:MOST])
         text = (
             f"The runbook “{guidance[0].title}” is about this ({guidance[0].where})."

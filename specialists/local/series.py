@@ -86,7 +86,7 @@ def thin(series: Series) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contrast(v: np.ndarray) -> tuple[int, int]:
-    """The stretch [i, j) whose mean differs most from the rest, weighed by its length (circular segmentation)."""
+    """The stretch [i, j) whose mean differs most from the rest, weighed by its length."""
     n = len(v)
     low, high = np.quantile(v, [0.01, 0.99])
     clipped = np.clip(v, low, high) if high > low else v

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 AFTER = timedelta(seconds=20)  # a change this much later than the first bad sample came after it
 LONG_AFTER = timedelta(seconds=120)
 SHARED = re.compile(r"(^|/)(pkg|lib|libs|internal|common|shared|core|platform|packages|util|utils)/", re.I)
-ENOUGH = 1.6  # points from which a change is named as the cause
+ENOUGH = 1.9  # points from which a change is named as the cause
 
 
 @dataclass
@@ -139,7 +139,8 @@ def worth_reading(suspects: list[Suspect], facts: Facts, limit: int) -> list[Sus
         and not (s.files and all(diffs.file_kind(f) in diffs.HARMLESS for f in s.files))
     ]
     ranked = sorted(real, key=lambda s: -(s.points + s.match))
-    return ranked[:limit]
+    near = [s for s in ranked if s.points + s.match >= ranked[0].points + ranked[0].match - 2.5]
+    return near[:limit]
 
 
 def weigh(suspects: list[Suspect], facts: Facts) -> None:
@@ -245,7 +246,11 @@ def _words(s: Suspect, facts: Facts, rarity: dict[str, float]) -> None:
     if literal:
         s.points += 1.2
         s.needle = s.needle or literal
-        s.pros.append(f"the errors name “{literal}”, which it takes away")
+        s.pros.append(f"the errors name “{literal}”, which it changes")
+    elif named := _named_thing(s, facts):
+        s.points += 0.8
+        s.needle = s.needle or named
+        s.pros.append(f"the errors name “{named}”, which it touches")
     function = _function(s, facts)
     if function:
         s.points += 0.7
@@ -254,6 +259,9 @@ def _words(s: Suspect, facts: Facts, rarity: dict[str, float]) -> None:
     lines = "\n".join(e.line for e in s.effects if e.weight >= 0.35) + "\n" + "\n".join(s.files)
     if s.effects and any(m.touches.search(lines) for m in facts.mechanisms if m.touches.pattern != "."):
         s.points += 0.35
+    if facts.slow and any(e.kind == "loop" for e in s.effects):
+        s.points += 0.8
+        s.pros.append("requests wait or make more calls than before, which such a loop does")
 
 
 def _literal(s: Suspect, facts: Facts) -> str:
@@ -261,10 +269,17 @@ def _literal(s: Suspect, facts: Facts) -> str:
     for effect in s.effects:
         if effect.kind != "literal":
             continue
-        was = re.search(r'changes "([^"]{3,40})" to', effect.text)
-        if was and re.search(rf"[\[\"'`(<= ]{re.escape(was[1])}[\]\"'`)>.,: ]", facts.text):
-            return was[1]
+        both = re.search(r'changes "([^"]{3,80})" to "([^"]{3,80})"', effect.text)
+        for word in both.groups() if both else ():
+            if re.search(rf"[\[\"'`(<=/ ]{re.escape(word)}[\]\"'`)>.,:/ ]", facts.text):
+                return word
     return ""
+
+
+def _named_thing(s: Suspect, facts: Facts) -> str:
+    """A field, key or setting that the errors name in quotes or brackets and that a changed line contains."""
+    changed = "\n".join(line for f in s.diff for line in (*f.removed, *f.added))
+    return next((n for n in facts.named if re.search(rf"(?<!\w){re.escape(n)}(?!\w)", changed)), "")
 
 
 def _function(s: Suspect, facts: Facts) -> str:
@@ -275,16 +290,19 @@ def _function(s: Suspect, facts: Facts) -> str:
         for line in f.context
         if line.startswith("@@")
         for n in re.findall(r"([A-Za-z_]\w{5,})\s*\(", line)
+        if re.search(r"[a-z][A-Z]|_[a-z]", n)
     }
     return next((n for n in sorted(names) if re.search(rf"[.\s:#]{re.escape(n)}\b", facts.text)), "")
 
 
-def behind(s: Suspect, label: str) -> bool:
+def behind(s: Suspect, label: str, said_by_provider: bool = False) -> bool:
     """Whether a change could be what made a cause from outside come about."""
     pattern = OUTSIDE.get(label)
     if pattern is None or s.struck or s.points < ENOUGH * 0.6:
         return False
     strong = [e for e in s.effects if e.weight >= 0.6]
+    if label == "provider_outage" and said_by_provider:
+        strong = [e for e in strong if not re.search(r"timeout|retry|attempt|backoff", e.line, re.I)]
     if s.flag:
         return bool(pattern.search(s.flag["flag"]))
     return any(pattern.search(e.line) or pattern.search(e.text) for e in strong)

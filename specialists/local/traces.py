@@ -160,7 +160,7 @@ def worsened(o: Operation) -> Claim:
         parts.append(f"takes {_ms(o.was('p50_ms'))} → {_ms(o.now('p50_ms'))}{own}")
     if o.fans_out:
         parts.append(
-            f"makes {o.was('children_per_call'):.1f} → {o.now('children_per_call'):.1f} calls to others each time"
+            f"makes {o.was('children_per_call'):.1f} → {o.now('children_per_call'):.1f} calls each time"
         )
     return Claim(
         kind="symptom",
@@ -219,7 +219,10 @@ def deepest_failure(spans: list[dict[str, Any]], result: ToolResult) -> Origin |
     since = min((w for s in leaves if (w := times.parse(s["start"]))), default=None)
     claim = Claim(
         kind="symptom",
-        text=f"Errors begin in {service} {name}{says}: nothing below it fails ({count} of {len(leaves)} traces).",
+        text=(
+            f"Errors begin in {service} {name}{says}: nothing below it fails "
+            f"({count} of {len(leaves)} failing traces)."
+        ),
         confidence=0.85 if count >= 5 else 0.65,
         evidence=(words,) if words else (),
         component=service,
@@ -322,7 +325,10 @@ def unchanged(operations: list[Operation]) -> list[Claim]:
     return [
         Claim(
             kind="ruled_out",
-            text=f"{service} is as fast and as healthy as before ({o.name} {_ms(o.was('p50_ms'))} → {_ms(o.now('p50_ms'))}).",
+            text=(
+                f"{service} is as fast and as healthy as before "
+                f"({o.name} {_ms(o.was('p50_ms'))} → {_ms(o.now('p50_ms'))})."
+            ),
             confidence=0.75,
             evidence=(o.evidence,),
             component=service,
@@ -347,7 +353,8 @@ def fanned_out(o: Operation | None) -> Cause | None:
         label="calls_multiplied",
         statement=(
             f"{o.service} {o.name} makes {o.now('children_per_call'):.0f} calls{what} where it made "
-            f"{o.was('children_per_call'):.0f}, and takes {_ms(o.now('p50_ms'))} instead of {_ms(o.was('p50_ms'))}."
+            f"{o.was('children_per_call'):.0f}, "
+            f"and takes {_ms(o.now('p50_ms'))} instead of {_ms(o.was('p50_ms'))}."
         ),
         confidence=0.65 if o.calls >= 10 else 0.45,
         evidence=(o.evidence,),
@@ -364,8 +371,8 @@ def own_work(o: Operation | None) -> Cause | None:
         object=f"service/{o.service}",
         label="slow_operation",
         statement=(
-            f"The time is lost in {o.service} {o.name} itself: its own work went from {_ms(o.was('self_p50_ms'))} "
-            f"to {_ms(o.now('self_p50_ms'))}."
+            f"The time is lost in {o.service} {o.name} itself: its own work went from "
+            f"{_ms(o.was('self_p50_ms'))} to {_ms(o.now('self_p50_ms'))}."
         ),
         confidence=0.5 if o.calls >= 10 else 0.35,
         evidence=(o.evidence,),

@@ -148,12 +148,16 @@ class CaseRunner:
             return {"kind": "doubt", "answer": "resumed"}
         async with self.gateway(case) as gateway:
             found = {a.approval: await gateway.approval(a.approval) for a in waiting.actions}
-        status = {id_: str(a["status"]) for id_, a in found.items()}
-        if "pending" in status.values():
+        decided = {id_: a for id_, a in found.items() if a["status"] != "pending"}
+        if not decided:
             return None
-        status = {id_: "granted" if s == "used" else s for id_, s in status.items()}
-        by = {id_: str(a.get("decided_by") or "") for id_, a in found.items()}
-        return {"kind": "approval", "status": status, "by": by}
+        return {
+            "kind": "approval",
+            "status": {
+                id_: "granted" if a["status"] == "used" else a["status"] for id_, a in decided.items()
+            },
+            "by": {id_: str(a.get("decided_by") or "") for id_, a in decided.items()},
+        }
 
     def _config(self, case: str) -> dict[str, Any]:
         return {"configurable": {"thread_id": case}, "recursion_limit": RECURSION_LIMIT}

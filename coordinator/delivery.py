@@ -99,12 +99,12 @@ def _actions(state: CaseState, findings: tuple[Finding, ...]) -> tuple[Action, .
         for id_, status in d["status"].items() if status != "granted"
     }  # fmt: skip
     latest: dict[str, Action] = {}
-    for finding in findings:
-        for action in finding.actions:
-            key = f"{action.tool} {sorted(action.arguments.items())}"
-            approval = action.approval or (latest[key].approval if key in latest else "")
-            status = "denied" if approval in denied and action.status == "pending" else action.status
-            latest[key] = action.model_copy(update={"approval": approval, "status": status})
+    for action in (action for finding in findings for action in finding.actions):
+        key = f"{action.tool} {sorted(action.arguments.items())}"
+        known = latest.get(key, action)
+        approval = action.approval or known.approval
+        status = "denied" if approval in denied and action.status == "pending" else action.status
+        latest[key] = known.model_copy(update={"approval": approval, "status": status})
     return tuple(latest.values())
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from coordinator.hypotheses import rank
 from coordinator.types import CaseState, Trigger
-from specialists.types import Card, Cause, Claim, Finding, Scope, Task
+from specialists.types import Action, Card, Cause, Claim, Finding, Scope, Task
 
 WAVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("observe", ("kubernetes", "metrics", "logs", "traces")),
@@ -17,6 +17,7 @@ WAVES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("remedy", ("remediation",)),
 )
 LEADS, CLAIMS = 8, 40
+LIKELY = 0.5
 
 Job = dict[str, Any]  # {"kind": "investigate", "task": Task} | {"kind": "approval" | "doubt", …}
 
@@ -30,11 +31,29 @@ def next_jobs(state: CaseState, seconds: float) -> tuple[str, list[Job]]:
         asked = [n for n, offered in state.get("offered", {}).items() if offered and _wave_of(n) == wave]
         if jobs := [_investigation(state, name, wave, seconds) for name in asked]:
             return wave, jobs
-    for approval in granted(state):
-        wave = f"act-{approval}"
+    for wave, action in _acts(state):
         if wave not in done:
-            return wave, [_investigation(state, "remediation", wave, seconds)]
+            return wave, [_investigation(state, "remediation", wave, seconds, action)]
     return "", []
+
+
+def _acts(state: CaseState) -> list[tuple[str, Action]]:
+    """What remediation is told to do: request the first proposal, then do what a person granted.
+
+    Requesting is making the call, which the gateway holds until a person agrees; doing is making it again.
+    """
+    actions = [a for f in findings_of(state) for a in f.actions]
+    proposed = next((a for a in actions if a.status == "proposed"), None)
+    agreed = set(granted(state))
+    pending = {a.approval: a for a in actions if a.status == "pending" and a.approval in agreed}
+    requests = [("request", proposed)] if proposed and _worth_acting(state) else []
+    return requests + [(f"act-{approval}", action) for approval, action in pending.items()]
+
+
+def _worth_acting(state: CaseState) -> bool:
+    """A person is only asked to agree to an action when its cause is at least as likely as not."""
+    ranked = rank(findings_of(state), scope_of(state))
+    return bool(ranked) and ranked[0].confidence >= LIKELY
 
 
 def _wave_of(specialist: str) -> str:
@@ -78,7 +97,9 @@ def findings_of(state: CaseState) -> tuple[Finding, ...]:
     return tuple(by_task.values())
 
 
-def _investigation(state: CaseState, specialist: str, wave: str, seconds: float) -> Job:
+def _investigation(
+    state: CaseState, specialist: str, wave: str, seconds: float, act: Action | None = None
+) -> Job:
     trigger = Trigger.model_validate(state["trigger"])
     findings = findings_of(state)
     task = Task(
@@ -90,6 +111,7 @@ def _investigation(state: CaseState, specialist: str, wave: str, seconds: float)
         leads=_leads(findings, scope_of(state)),
         claims=_claims(findings),
         seconds=seconds,
+        act=act,
     )
     return {"kind": "investigate", "task": task.model_dump(mode="json")}
 

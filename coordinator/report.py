@@ -96,7 +96,7 @@ def compose(material: Material) -> Report:
         hypotheses=hypotheses,
         considered=_considered(material, citer),
         timeline=_timeline(material, citer),
-        proposals=tuple(Proposal(n=n, action=a) for n, a in enumerate(material.actions, start=1)),
+        proposals=_proposals(material),
         advice=_advice(material, citer),
         recovery=_sentences(material.claims("recovery")[:4], citer),
         guidance=_guidance(material.findings),
@@ -235,6 +235,15 @@ def _advice(material: Material, citer: Citer) -> tuple[Sentence, ...]:
         return ()
     best = material.hypotheses[0]
     return (Sentence(text=one_line(best.remedy), cites=citer.cite(best.evidence, 2)),)
+
+
+def _proposals(material: Material) -> tuple[Proposal, ...]:
+    answers = [d for d in material.state.get("decisions", []) if d["kind"] == "approval"]
+    by = {id_: name for answer in answers for id_, name in answer.get("by", {}).items()}
+    return tuple(
+        Proposal(n=n, action=a, decided_by=by.get(a.approval, ""))
+        for n, a in enumerate(material.actions, start=1)
+    )
 
 
 def _guidance(findings: tuple[Finding, ...]) -> tuple[Guidance, ...]:

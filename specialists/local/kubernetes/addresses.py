@@ -1,0 +1,164 @@
+"""Addresses: what apps are told about where the others are, against where they are."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from specialists.local.kubernetes.cluster import Look
+from specialists.local.kubernetes.images import alike
+from specialists.local.kubernetes.scene import Scene, Service
+from specialists.local.kubernetes.suspects import Suspect
+
+MOST = 60
+VALUE = re.compile(r"^(?:[\w+:]+://)?(?:[^@/]+@)?([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?::(\d{1,5}))?(?:[/?].*)?$", re.I)
+KEY = re.compile(r"ADDR|ADDRESS|HOST|URL|URI|ENDPOINT|SERVER|SERVICE|BROKER|DSN|UPSTREAM|BACKEND|TARGET", re.I)
+DATABASE = re.compile(r"mysql|mariadb|jdbc", re.I)
+ENDINGS = re.compile(r"_?(?:SERVICE)?_?(?:ADDR|ADDRESS|HOST|HOSTNAME|URL|URI|ENDPOINT|NAME|PORT)+$", re.I)
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an app believes another one to be."""
+
+    app: str
+    key: str
+    host: str
+    port: str
+    written: str
+
+
+async def examine(scene: Scene) -> list[Suspect]:
+    """Addresses in the environment of apps at which no service answers."""
+    apps = scene.apps[:MOST]
+    looks = await asyncio.gather(*(scene.cluster.manifest(app) for app in apps))
+    found: list[Suspect] = []
+    for app, look in zip(apps, looks, strict=True):
+        addresses = list(read(app, look))
+        for address in addresses:
+            found += _judge(scene, address, addresses, look)
+    return await _heard(scene, found)
+
+
+def read(app: str, look: Look) -> Iterator[Address]:
+    """The addresses in an app's environment."""
+    for variables in environments(app, look):
+        for key, value in variables.items():
+            matched = VALUE.match(value)
+            if not matched or not re.search(r"[a-z]", matched[1], re.I):
+                continue
+            port = matched[2] or ""
+            if not port and KEY.search(key):
+                stem = re.sub(r"_?(?:HOST|HOSTNAME|ADDR|ADDRESS|SERVER|URL)$", "", key, flags=re.I)
+                port = next((v for k, v in variables.items() if k == f"{stem}_PORT" and v.isdigit()), "")
+            if port or KEY.search(key):
+                yield Address(app, key, matched[1].lower(), port, value)
+
+
+def environments(app: str, look: Look) -> Iterator[dict[str, str]]:
+    """The literal environment of each container, with the ConfigMaps it takes whole."""
+    maps = {
+        str((d.get("metadata") or {}).get("name")): d.get("data") or {}
+        for d in look.documents
+        if d.get("kind") == "ConfigMap"
+    }
+    for document in look.documents:
+        spec = document.get("spec") if isinstance(document.get("spec"), dict) else {}
+        inner: dict[str, Any] = ((spec or {}).get("template") or {}).get("spec") or {}
+        for container in [*(inner.get("containers") or []), *(inner.get("initContainers") or [])]:
+            variables: dict[str, str] = {}
+            for source in container.get("envFrom") or []:
+                named = (source.get("configMapRef") or {}).get("name")
+                variables |= {str(k): str(v) for k, v in maps.get(str(named), {}).items()}
+            for one in container.get("env") or []:
+                if "value" in one:
+                    variables[str(one.get("name"))] = str(one["value"])
+            yield variables
+
+
+def _judge(scene: Scene, address: Address, all_of_app: list[Address], look: Look) -> list[Suspect]:
+    services = {service.name: service for service in scene.services}
+    first, *rest = address.host.split(".")
+    if rest and rest[0] != scene.cluster.namespace and rest[:1] != ["svc"]:
+        return []  # outside the namespace, or outside the cluster
+    service = services.get(first)
+    if service is not None:
+        return _wrong_port(scene, address, service, look) or _wrong_service(address, services, look)
+    return _nobody(scene, address, services, all_of_app, look)
+
+
+def _wrong_port(scene: Scene, address: Address, service: Service, look: Look) -> list[Suspect]:
+    numbers = {str(port.number) for port in service.ports}
+    if not address.port or not numbers or address.port in numbers or _headless(service, address.port):
+        return []
+    mysql = DATABASE.search(f"{address.key} {address.host}") or "3306" in numbers
+    label = "mysql_invalid_port" if mysql else "service_env_var_address_mismatch"
+    evidence = _written(look, address) + scene.cite("services", service.row.line)
+    because = f"{address.key} says {address.host}:{address.port}, the service has {', '.join(sorted(numbers))}"
+    return [Suspect(label, f"app/{address.app}", 0.95, evidence, because)]
+
+
+def _headless(service: Service, port: str) -> bool:
+    """A headless service leads to the pods themselves, whatever ports it lists."""
+    return service.row["CLUSTER-IP"] == "None" and f":{port}" in (service.backends or "")
+
+
+def _wrong_service(address: Address, services: dict[str, Service], look: Look) -> list[Suspect]:
+    """A variable that is named after one service and holds another."""
+    meant = _plain(ENDINGS.sub("", address.key))
+    names = {_plain(name): name for name in services}
+    whole = _plain(ENDINGS.sub("", address.key) + "SERVICE")
+    other = names.get(meant) or names.get(whole)
+    if len(meant) < 4 or not other or other == address.host.split(".")[0] or meant in _plain(address.host):
+        return []
+    because = f"{address.key} holds the address of {address.host} instead of {other}"
+    evidence = _written(look, address)
+    return [Suspect("service_env_var_address_mismatch", f"app/{address.app}", 0.8, evidence, because)]
+
+
+def _nobody(
+    scene: Scene, address: Address, services: dict[str, Service], others: list[Address], look: Look
+) -> list[Suspect]:
+    """An address of no service: a slip of the pen if it looks like a service nobody else names here."""
+    if address.host in ("localhost", "0.0.0.0", "true", "false") or not (address.port or KEY.search(address.key)):
+        return []
+    named = {one.host.split(".")[0] for one in others}
+    near = [name for name in services if name not in named and _slip(address.host, name)]
+    evidence = _written(look, address) + (scene.cite("services", services[near[0]].row.line) if near else ())
+    because = f"{address.key} names {address.host}, and there is no such service"
+    because += f" (there is {near[0]})" if near else ""
+    confidence = 0.94 if near else 0.2
+    return [Suspect("service_env_var_address_mismatch", f"app/{address.app}", confidence, evidence, because)]
+
+
+def _slip(written: str, name: str) -> bool:
+    """Whether one name is another with an addition, or with a letter or two changed."""
+    longer, shorter = sorted((written, name), key=len, reverse=True)
+    return (longer.startswith(shorter) and len(shorter) >= 4) or alike(written, name) >= 0.86
+
+
+async def _heard(scene: Scene, found: list[Suspect]) -> list[Suspect]:
+    """Addresses of nobody count only if the app complains, unless they are plainly a slip."""
+    doubtful = [s for s in found if s.confidence < 0.5]
+    sure = [s for s in found if s.confidence >= 0.5]
+    if sure or not doubtful:
+        return sure
+    looks = await asyncio.gather(*(scene.cluster.logs(s.name) for s in doubtful))
+    heard = []
+    for suspect, look in zip(doubtful, looks, strict=True):
+        host = re.search(r"names (\S+),", suspect.because)
+        if host and host[1] in look.text:
+            evidence = suspect.evidence + look.cite(host[1])
+            heard.append(Suspect(suspect.label, suspect.object, 0.7, evidence, suspect.because))
+    return heard
+
+
+def _written(look: Look, address: Address) -> tuple:
+    return look.cite(address.written) or look.cite(address.host)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -1,9 +1,10 @@
-"""A LangChain agent on an OpenAI-compatible endpoint: works until the answer is filled in, or says why not."""
+"""A LangChain agent on an OpenAI-compatible endpoint: works until the answer is filled in, or says why."""
 
 from __future__ import annotations
 
 import json
 import logging
+from traceback import format_exception
 from typing import Any
 
 import httpx
@@ -37,7 +38,7 @@ async def ask(settings: Cloud, prompt: str, question: str, tools: list[Structure
                 {"recursion_limit": 4 * (settings.max_tool_calls + SPARE_TURNS)},
             )
         except (openai.OpenAIError, ModelCallLimitExceededError, GraphRecursionError, *BAD_ANSWER) as error:
-            log.debug("the agent on %s stopped", settings.base_url, exc_info=error)
+            log.debug("the agent stopped: %s", _without_key("".join(format_exception(error)), settings))
             raise ModelError(_told(settings, _why(error, settings))) from None
     said = [message for message in state["messages"] if isinstance(message, AIMessage)]
     name = str(said[-1].response_metadata.get("model_name") or settings.model) if said else settings.model
@@ -86,8 +87,12 @@ def _why(error: Exception, settings: Cloud) -> str:
 
 
 def _safe(words: str, settings: Cloud) -> str:
+    return _without_key(words, settings)[:300]
+
+
+def _without_key(words: str, settings: Cloud) -> str:
     key = settings.key().get_secret_value()
-    return words.replace(key, "***")[:300] if len(key) > 4 else words[:300]
+    return words.replace(key, "***") if len(key) > 4 else words
 
 
 def _told(settings: Cloud, why: str) -> str:

@@ -72,16 +72,13 @@ def checked(finding: Finding, task: Task, toolbox: Toolbox) -> Finding:
         return evidence in inherited or _made_here(evidence, toolbox)
 
     claims, causes = _standing(finding.claims, good), _standing(finding.causes, good)
-    gone = len(finding.claims) - len(claims) + len(finding.causes) - len(causes)
-    changes: dict[str, Any] = {"claims": claims, "causes": causes, "dropped": finding.dropped + gone}
+    gone = finding.dropped + len(finding.claims) - len(claims) + len(finding.causes) - len(causes)
+    changes: dict[str, Any] = {"claims": claims, "causes": causes, "dropped": gone}
     if gone:
-        log.warning(
-            "%s: %d claims dropped in task %s: evidence does not stand", finding.specialist, gone, task.id
-        )
-        if not (claims or causes or finding.actions or finding.guidance):
-            summary = (
-                f"All {gone} claims were dropped because the words they cite do not stand in any result."
-            )
+        name = finding.specialist
+        log.warning("%s: %d claims dropped in task %s: their evidence does not stand", name, gone, task.id)
+        if finding.status == "found" and not (claims or causes or finding.actions or finding.guidance):
+            summary = f"All {gone} claims were dropped: the words they cite do not stand in any result."
             changes |= {"status": "abstained", "summary": summary}
     return _bounded(finding.model_copy(update=changes))
 

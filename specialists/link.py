@@ -17,7 +17,7 @@ from anyio import BrokenResourceError, ClosedResourceError
 from mcp import Client, MCPError
 from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from mcp.types import ElicitRequestParams, ElicitResult, Implementation
+from mcp.types import CONNECTION_CLOSED, ElicitRequestParams, ElicitResult, Implementation
 
 from specialists.errors import GatewayLost, TokenRefused
 
@@ -67,12 +67,17 @@ class Link:
         self._status = 0
 
     async def ask(self, question: Callable[[ClientSession], Awaitable[Answer]]) -> Answer:
-        """Ask on the live connection; if it is lost, ask once more on a new one, then raise GatewayLost."""
+        """Ask on the live connection; if it is lost, once more on a new one, then raise GatewayLost.
+
+        An error that a living gateway answers (`MCPError`) is the caller's.
+        """
         for last in (False, True):
             held = await self._open()
             try:
                 return await question(held.client.session)
             except LOST as error:
+                if self._answered(error):
+                    raise
                 await self._drop(held)
                 if self._status in (401, 403):
                     raise self._token_refused() from error
@@ -118,6 +123,10 @@ class Link:
                         ) from error
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
+
+    def _answered(self, error: BaseException) -> bool:
+        """Whether a living gateway said no in the protocol's own words."""
+        return isinstance(error, MCPError) and error.code != CONNECTION_CLOSED and self._status < 400
 
     async def _drop(self, held: _Held) -> None:
         if self._held is held:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
 
+from mcp import MCPError
 from mcp.client.session import ClientSession
 from mcp.types import (
     CallToolRequest,
@@ -138,6 +139,8 @@ class Toolbox:
         except ValidationError as error:
             problem = f"the answer is not a valid MCP result ({error.error_count()} errors); tell its owner"
             answer = _unanswered("schema_mismatch", problem)
+        except MCPError as error:
+            answer = _unanswered("protocol_error", f"{error.message} (code {error.code}); call it otherwise")
         result = _read(answer, tool, arguments, time.monotonic() - started)
         if result.call:
             self.results[result.call] = result

@@ -1,0 +1,1 @@
+"""Runs the shop for real and writes down what its processes said."""

@@ -17,10 +17,18 @@ from gateway.cedar_schema import schema_of, shapes
 from gateway.cedar_text import Statement, locate, read_files, read_text
 from gateway.cedar_values import UNTYPED, Unreadable, decimal, encode
 from gateway.errors import PolicyError
-from gateway.scopes import Selection, selected
+from gateway.scopes import Selection, concerns, selected
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
+SHIPPED = Path(__file__).parent / "defaults" / "policy"
+
+
+def directory(configured: str = "") -> Path:
+    """The directory of policies in force: the configured one, ./policy, or the shipped one."""
+    if configured and not Path(configured).is_dir():
+        raise PolicyError(f"{configured}: there is no such directory; correct gateway.policy or make it")
+    return Path(configured) if configured else Path("policy") if Path("policy").is_dir() else SHIPPED
 
 
 class Policy:
@@ -50,14 +58,14 @@ class Policy:
     def load(cls, source: str | Path | Iterable[str | Path], tools: Iterable[Tool] = ()) -> Policy:
         """The policies of a directory (its *.cedar files) or of these files, checked against these tools."""
         if isinstance(source, str | Path):
-            directory = Path(source)
-            if directory.is_dir():
-                files, base = sorted(directory.glob("*.cedar")), directory
+            place = Path(source)
+            if place.is_dir():
+                files, base = sorted(place.glob("*.cedar")), place
             else:
-                files, base = [directory], directory.parent
+                files, base = [place], place.parent
             if not files:
                 raise PolicyError(
-                    f"{directory}: holds no *.cedar file; put one there, or copy the shipped default.cedar"
+                    f"{place}: holds no *.cedar file; put one there, or copy the shipped default.cedar"
                 )
             return cls(read_files(files, base), tools)
         return cls(read_files([Path(file) for file in source]), tools)
@@ -83,6 +91,13 @@ class Policy:
                 )
         if problems:
             raise PolicyError("\n".join(problems))
+
+    def permits(self, tool: Tool) -> list[Rule]:
+        """The rules that let somebody call or request this tool, under circumstances of their own."""
+        found = [
+            s.rule for s in self.statements if s.parsed["effect"] == "permit" and concerns(s.parsed, tool)
+        ]
+        return list(dict.fromkeys(found))
 
     # -- deciding ----------------------------------------------------------------------------------
 

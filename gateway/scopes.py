@@ -88,6 +88,15 @@ def selected(
     )
 
 
+def concerns(policy: Mapping[str, Any], tool: Tool) -> bool:
+    """Whether a policy's scope takes in a call or a request of this tool."""
+    resource, server = ("Tool", tool.public), ("Server", tool.server)
+    return _fits(policy["resource"], resource, [server]) and any(
+        _fits(policy["action"], ("Action", f"{group}/{tool.public}"), [("Action", group)])
+        for group in ("call", "request")
+    )
+
+
 def _never(request: dict[str, Any], policies: Any, entities: Any, schema: Any) -> bool:
     # A preview only: it decides what a list shows, and the call is decided again in full.
     names = {role: f"{uid['type']}::{json.dumps(uid['id'])}" for role, uid in request.items()}

@@ -27,8 +27,16 @@ NOTE_EVERY = 1.0
 class Store:
     """The gateway's state: writes go through a single thread and are durable when `write` returns."""
 
-    def __init__(self, path: str | Path, *, durability: Durability = "full", busy_ms: int = BUSY_MS) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        durability: Durability = "full",
+        busy_ms: int = BUSY_MS,
+        readonly: bool = False,
+    ) -> None:
         self.path = Path(path)
+        self.readonly = readonly
         self.durability = durability
         self._busy_ms = busy_ms
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
@@ -42,8 +50,10 @@ class Store:
 
     async def __aenter__(self) -> Store:
         self._loop = asyncio.get_running_loop()
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
+        if self.readonly:
+            return self
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
         try:

@@ -1,0 +1,218 @@
+"""What the governance commands do: through the running gateway, or on its store when none runs."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway import servers_file
+from gateway.approvals import Approvals, as_dict, requester
+from gateway.catalogue import OPERATOR
+from gateway.checkpoints import Checkpoints
+from gateway.errors import ApprovalError, LedgerUnavailable, UsageError
+from gateway.ledger import Ledger
+from gateway.names import public_name
+from gateway.pins import Pins
+from gateway.policy import Policy, directory
+from gateway.redaction import Redactor
+from gateway.remote import call_admin
+from gateway.server import make_tool
+from gateway.settings import Settings, home, load
+from gateway.store import Store
+from gateway.tokens import Tokens
+from gateway.types import Decision, Subject, Tool
+
+ROLES = {"agent:coordinator": ("coordinator",), "user:operator": ("operator",)}
+BY_KIND = {"agent": ("specialist",), "user": ("oncall",)}
+
+
+@dataclass
+class Records:
+    """The parts of a gateway that are on disk."""
+
+    store: Store
+    ledger: Ledger
+    approvals: Approvals
+    tokens: Tokens
+    pins: Pins
+
+
+class Desk:
+    """Where an operator works on the records of one gateway."""
+
+    def __init__(self, config: str | None = None) -> None:
+        self.settings: Settings = load(config)
+        self.home: Path = home()
+
+    async def ask(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer of the running gateway's admin tool; None when no gateway runs."""
+        return await call_admin(
+            self.home, tool, {k: v for k, v in arguments.items() if v not in ("", None, [], ())}
+        )
+
+    @asynccontextmanager
+    async def records(self) -> AsyncIterator[Records]:
+        """The store of this home, opened for this command."""
+        durability = "async" if self.settings.durability == "async" else "full"
+        path = self.home / "ledger.db"
+        async with Store(path, durability=durability) as store:
+            checkpoints = Checkpoints.beside(path, self.settings.checkpoints)
+            ledger = await Ledger(store, Redactor(), checkpoints).prepare()
+            approvals = Approvals(store, ledger, expiry_seconds=self.settings.approval_seconds)
+            yield Records(
+                store,
+                ledger,
+                await approvals.prepare(),
+                await Tokens(store).prepare(),
+                await Pins(store).prepare(),
+            )
+
+    @asynccontextmanager
+    async def ledger(self) -> AsyncIterator[Ledger]:
+        """The ledger of this home, for reading; it may be written at the same time."""
+        path = self.home / "ledger.db"
+        if not path.is_file():
+            raise LedgerUnavailable(
+                f"no ledger at {path}: set POINTSMAN_HOME to the home of the gateway you mean"
+            )
+        async with Store(path, readonly=True) as store:
+            yield Ledger(store, Redactor(), Checkpoints.beside(path, self.settings.checkpoints))
+
+    # -- tokens ------------------------------------------------------------------------------------
+
+    async def issue(self, subject: str, roles: list[str], expires: float | None) -> dict[str, Any]:
+        """A new token, shown this once."""
+        told = {"subject": subject, "roles": roles, "expires_seconds": expires}
+        if (answer := await self.ask("issue_token", told)) is not None:
+            return answer
+        async with self.records() as records:
+            token = await records.tokens.issue(subject, roles, expires, chain=[OPERATOR.id])
+            facts = {"id": token["id"], "hash": token["hash"], "for": subject, "roles_given": roles}
+            await records.ledger.append(
+                "token", OPERATOR, status="issued", body={**facts, "expires": token["expires"]}
+            )
+        return token
+
+    async def revoke(self, token: str) -> dict[str, Any]:
+        """End a token at once."""
+        if (answer := await self.ask("revoke_token", {"id": token})) is not None:
+            return answer
+        async with self.records() as records:
+            gone = await records.tokens.revoke(token)
+            body = {"id": token, "for": gone["subject"]}
+            await records.ledger.append("token", OPERATOR, status="revoked", body=body)
+        return gone
+
+    async def tokens(self) -> list[dict[str, Any]]:
+        """The valid tokens, without the tokens."""
+        if (answer := await self.ask("list_tokens", {})) is not None:
+            return answer.get("tokens", [])
+        async with self.records() as records:
+            return await records.tokens.list()
+
+    # -- approvals ---------------------------------------------------------------------------------
+
+    async def approvals(self, status: str, case: str) -> list[dict[str, Any]]:
+        """Approvals, newest first."""
+        if (answer := await self.ask("list_approvals", {"status": status, "case": case})) is not None:
+            return answer.get("approvals", [])
+        async with self.records() as records:
+            return [as_dict(approval) for approval in await records.approvals.list(status, case)]
+
+    async def approval(self, approval: str) -> dict[str, Any]:
+        """One approval, whole."""
+        if (answer := await self.ask("show_approval", {"id": approval})) is not None:
+            return answer
+        async with self.records() as records:
+            return as_dict(await records.approvals.show(approval))
+
+    async def settle(self, approval: str, verb: str, reason: str) -> dict[str, Any]:
+        """Grant or deny an approval as the operator of this machine."""
+        if (answer := await self.ask(f"{verb}_approval", {"id": approval, "reason": reason})) is not None:
+            return answer
+        async with self.records() as records:
+            if verb == "deny":
+                return as_dict(await records.approvals.deny(approval, OPERATOR, reason))
+            asked = await records.approvals.show(approval)
+            tools = await self._tools(records)
+            tool = tools.get(asked.tool)
+            if tool is None:
+                raise ApprovalError(
+                    f"{asked.tool} is no approved tool any more: approval {approval} can only be denied"
+                )
+            policy = Policy.load(directory(self.settings.policy), tools.values())
+            decision = policy.may_approve(OPERATOR, tool, asked.arguments, requester(asked))
+            if decision.verdict != "call":
+                raise ApprovalError(f"{OPERATOR.id} may not approve {asked.tool}: {_why(decision)}")
+            return as_dict(await records.approvals.grant(approval, OPERATOR, reason))
+
+    # -- policy ------------------------------------------------------------------------------------
+
+    async def tools(self) -> dict[str, Tool]:
+        """Every approved tool of this home, and the gateway's own."""
+        if not (self.home / "ledger.db").is_file():
+            return _builtin()
+        async with self.records() as records:
+            return await self._tools(records)
+
+    async def _tools(self, records: Records) -> dict[str, Tool]:
+        entries = servers_file.load(servers_file.locate(self.settings.servers, self.home)).servers
+        tools = _builtin()
+        for pin in await records.pins.all():
+            if entry := entries.get(pin.server):
+                public = public_name(pin.server, pin.tool)
+                tools[public] = make_tool(entry, pin.tool, public, pin.definition, pin.digest)
+        return tools
+
+    async def explain(
+        self, tool: str, subject: str, roles: list[str], arguments: dict[str, Any], context: dict[str, Any]
+    ) -> dict[str, Any]:
+        """What policy says about a call, why, and which rules would let somebody make it."""
+        who = Subject(
+            subject, tuple(roles) or ROLES.get(subject) or BY_KIND.get(subject.partition(":")[0], ())
+        )
+        tools = await self.tools()
+        if tool not in tools:
+            near = ", ".join(name for name in tools if not name.startswith("gateway__")) or "none yet"
+            raise UsageError(f"no approved tool {tool!r}: approved are {near}")
+        policy = Policy.load(directory(self.settings.policy), tools.values())
+        context = {"environment": self.settings.environment, **context}
+        return {
+            "subject": who.id,
+            "roles": list(who.roles),
+            "tool": tool,
+            **explained(policy, who, tools[tool], arguments, context),
+        }
+
+
+def explained(
+    policy: Policy, subject: Subject, tool: Tool, arguments: dict[str, Any], context: dict[str, Any]
+) -> dict[str, Any]:
+    """The decision with its rules, and the rules that permit this tool to others or otherwise."""
+    decision = policy.decide(subject, "call", tool, arguments, context)
+    rules = [_rule(rule) for rule in decision.rules]
+    would = [] if decision.verdict == "call" else [_rule(rule) for rule in policy.permits(tool)]
+    return {
+        "verdict": decision.verdict,
+        "rules": rules,
+        "errors": list(decision.errors),
+        "would_permit": would,
+    }
+
+
+def _rule(rule: Any) -> dict[str, str]:
+    return {"id": rule.id, "description": rule.description, "advice": rule.advice, "where": rule.where}
+
+
+def _why(decision: Decision) -> str:
+    rules = "; ".join(f"{rule.id}: {rule.description} {rule.advice}".strip() for rule in decision.rules)
+    return rules or "; ".join(decision.errors) or "no rule permits it; ask somebody on call"
+
+
+def _builtin() -> dict[str, Tool]:
+    from gateway.admin import builtin_tools
+
+    return {tool.public: tool for tool in builtin_tools()}

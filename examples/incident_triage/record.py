@@ -1,4 +1,4 @@
-"""Records the bundled incident: runs the shop for real, breaks it with a deploy, and writes down what it said.
+"""Records the bundled incident: runs the shop for real, breaks it, repairs it, writes down what it said.
 
 python examples/incident_triage/record.py --out DIR [--minutes 32]
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from recorder import files
+from recorder.errors import AlertDidNotFire, RecordingFailed
 from recorder.scrape import Rule, Scraper
 from recorder.stage import SERVICES, Stage, stamp
 from recorder.traffic import Customers
@@ -49,19 +50,15 @@ class Plan:
 def full(minutes: float) -> Plan:
     """The real thing: about ten minutes of incident and recovery, the rest is baseline."""
     baseline = max(120.0, minutes * 60 - 600)
-    return Plan(5, baseline, 90, 200, 1.0, 600, 0.05, 60, 30, 0.04)
+    return Plan(5, baseline, 90, 200, 1.0, 600, 0.05, 60, 30, 0.06)
 
 
-SMOKE = Plan(1, 3, 1, 2, 0.01, 10, -1.0, 3, 1, 1.0)
+SMOKE = Plan(0.5, 1.2, 0.5, 1.2, 0.005, 10, -1.0, 3, 1, 1.0)
 
 
 def say(text: str) -> None:
     """Progress, with the time."""
     print(f"{datetime.now(UTC):%H:%M:%S}  {text}", flush=True)
-
-
-class AlertDidNotFire(Exception):
-    """The incident did not happen within the plan's patience."""
 
 
 async def story(stage: Stage, scraper: Scraper, plan: Plan) -> datetime:
@@ -101,7 +98,8 @@ async def story(stage: Stage, scraper: Scraper, plan: Plan) -> datetime:
         await asyncio.wait_for(scraper.fired.wait(), plan.patience)
     except TimeoutError:
         raise AlertDidNotFire(
-            f"no alert within {plan.patience:g} s after the deploy: the shop kept up; record again on a quieter machine"
+            f"no alert within {plan.patience:g} s after the deploy: the shop kept up with the traffic; "
+            "record again on a quieter machine"
         ) from None
     say("the alert fired")
     await asyncio.sleep(plan.reading)
@@ -219,7 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="shop-", ignore_cleanup_errors=True) as directory:
         try:
             asyncio.run(record(options.out, plan, Path(directory)))
-        except (AlertDidNotFire, files.NotClean) as error:
+        except RecordingFailed as error:
             sys.exit(f"record: {error}")
     size = sum(path.stat().st_size for path in options.out.rglob("*") if path.is_file())
     say(f"written: {options.out}, {size / 1e6:.2f} MB")

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
@@ -131,7 +132,7 @@ def test_compressed_files_carry_no_time():
 
 def test_scrapes_keep_their_pace_for_twenty_minutes_before_the_cause(recording):
     times = sorted({moment(row["timestamp"]) for row in recording.metrics if row["service"] == "checkout"})
-    gaps = [(later - earlier).total_seconds() for earlier, later in zip(times, times[1:], strict=False)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in pairwise(times)]
     assert median(gaps) == 5 and max(gaps) <= 15
     assert (moment(recording.truth["cause"]["deployed"]) - times[0]).total_seconds() >= 20 * 60
 

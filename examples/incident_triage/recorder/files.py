@@ -7,12 +7,9 @@ import shutil
 import socket
 from pathlib import Path
 
+from recorder.errors import NotClean
 from recorder.scrape import Rule
 from recorder.stage import Stage, stamp
-
-
-class NotClean(Exception):
-    """The recording names the machine it was made on."""
 
 
 def write_gzip(path: Path, text: str) -> None:

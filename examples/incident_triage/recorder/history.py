@@ -7,6 +7,8 @@ import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from recorder.errors import CommandFailed
+
 SHOP = Path(__file__).resolve().parent.parent / "shop"
 
 
@@ -78,8 +80,10 @@ class Repository:
             ["git", *arguments],
             cwd=self.directory,
             env=os.environ | quiet | (who or {}),
-            check=True,
             capture_output=True,
             encoding="utf-8",
         )
+        if done.returncode:
+            what = " ".join(arguments[:2])
+            raise CommandFailed(f"git {what} failed: {done.stderr.strip()}; the patches must fit base/")
         return done.stdout

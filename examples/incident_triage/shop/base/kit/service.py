@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from kit.calls import CallFailed, Caller
+from kit.calls import Caller, CallFailed
 from kit.db import Database, PoolExhausted
 from kit.flags import Flags
 from kit.telemetry import Telemetry

@@ -7,9 +7,9 @@ from kit.service import Problem, Service, main
 SCHEMA = [
     "CREATE TABLE IF NOT EXISTS products (id int PRIMARY KEY, name text NOT NULL, price int NOT NULL, "
     "stock int NOT NULL)",
-    "INSERT INTO products SELECT n, (ARRAY['Brass lantern','Hall lamp','Gate latch','Door hinge','Wall sconce',"
-    "'Drawer knob'])[1 + n % 6] || ' No. ' || n, 450 + n * 35, 4000 FROM generate_series(1, 60) n "
-    "ON CONFLICT DO NOTHING",
+    "INSERT INTO products SELECT n, (ARRAY['Brass lantern','Hall lamp','Gate latch','Door hinge',"
+    "'Wall sconce','Drawer knob'])[1 + n % 6] || ' No. ' || n, 450 + n * 35, 4000 "
+    "FROM generate_series(1, 60) n ON CONFLICT DO NOTHING",
 ]
 
 
@@ -33,7 +33,8 @@ async def reserve(service: Service, request: web.Request) -> dict:
     lines = sorted((await request.json())["lines"], key=lambda line: line["product"])
     async with service.db.session() as db:
         rows = await db.query(
-            "UPDATE products SET stock = stock - l.quantity FROM unnest(%s::int[], %s::int[]) AS l(product, quantity) "
+            "UPDATE products SET stock = stock - l.quantity "
+            "FROM unnest(%s::int[], %s::int[]) AS l(product, quantity) "
             "WHERE id = l.product AND stock >= l.quantity RETURNING id, price * l.quantity AS price, stock",
             [line["product"] for line in lines],
             [line["quantity"] for line in lines],
@@ -48,8 +49,8 @@ async def release(service: Service, request: web.Request) -> dict:
     lines = (await request.json())["lines"]
     async with service.db.session() as db:
         await db.query(
-            "UPDATE products SET stock = stock + l.quantity FROM unnest(%s::int[], %s::int[]) AS l(product, quantity) "
-            "WHERE id = l.product",
+            "UPDATE products SET stock = stock + l.quantity "
+            "FROM unnest(%s::int[], %s::int[]) AS l(product, quantity) WHERE id = l.product",
             [line["product"] for line in lines],
             [line["quantity"] for line in lines],
         )

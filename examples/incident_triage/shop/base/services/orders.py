@@ -8,7 +8,8 @@ SCHEMA = [
     "CREATE TABLE IF NOT EXISTS orders (id bigserial PRIMARY KEY, customer int NOT NULL, area text NOT NULL, "
     "total int NOT NULL, payment text NOT NULL, stored_at timestamptz NOT NULL DEFAULT now())",
     "CREATE INDEX IF NOT EXISTS orders_customer ON orders (customer)",
-    "CREATE TABLE IF NOT EXISTS order_lines (order_id bigint NOT NULL, product int NOT NULL, quantity int NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS order_lines (order_id bigint NOT NULL, product int NOT NULL, "
+    "quantity int NOT NULL)",
 ]
 
 

@@ -60,6 +60,13 @@ class Roster:
             return f"{chosen.model} at {chosen.base_url}"
         return self._path(name)
 
+    def endpoint(self, name: str) -> tuple[str, str, str] | None:
+        """The model endpoint to test, with its key and the key's variable; None when no model reasons."""
+        chosen = self._settings.of(name)
+        if not isinstance(chosen, Cloud):
+            return None
+        return chosen.base_url, chosen.key().get_secret_value(), chosen.api_key_env
+
     def specialist(self, name: str) -> Specialist:
         """The specialist, in the mode that the settings chose."""
         if name not in self._made:

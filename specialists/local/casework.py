@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from specialists.toolbox import Toolbox, ToolResult
 
 LOOKBACK = timedelta(minutes=90)  # how much of the quiet time before an alert is compared with
+SURELY = timedelta(minutes=3)  # how long before an alert the trouble was there at least
 LATE = timedelta(minutes=30)  # how late an alert may be: the quiet time ends this long before it
 
 
@@ -58,6 +59,7 @@ class Window:
     start: datetime
     quiet_end: datetime
     now: datetime
+    surely: datetime  # from here on the incident was surely going on
 
     @classmethod
     def of(cls, task: Task, alert: Alert) -> Window:
@@ -66,7 +68,8 @@ class Window:
         now = task.scope.now or max(fired, datetime.now(UTC))
         began = onset(task)
         edge = began - timedelta(minutes=2) if began and began <= now else fired - LATE
-        return cls(start=edge - LOOKBACK, quiet_end=edge, now=max(now, fired))
+        surely = max(edge, (began or fired - SURELY))
+        return cls(start=edge - LOOKBACK, quiet_end=edge, now=max(now, fired), surely=min(surely, now))
 
 
 def onset(task: Task) -> datetime | None:

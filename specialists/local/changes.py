@@ -87,16 +87,16 @@ def _conclude(
     if outside and explained:
         causes.append(_not_a_change(outside, ranked, answers))
         claims.append(_none_claim(outside, ranked, answers))
-        named = named[:1]
+        named = []
     elif not named:
         claims.append(_none_claim(None, ranked, answers))
     for position, suspect in enumerate(named):
-        sure = _confidence(suspect, ranked, position) * (0.35 if outside and explained else 1.0)
+        sure = _confidence(suspect, ranked, position)
         cause = _cause(suspect, facts, answers, sure)
         if cause:
             causes.append(cause)
             claims.append(_change_claim(suspect, answers, sure))
-    guilty = {s.key for s in named[:1]} if not (outside and explained) else set()
+    guilty = {s.key for s in named}
     claims += [_decoy(s, answers, outside if explained else None) for s in _decoys(ranked, guilty)]
     causes.sort(key=lambda c: -c.confidence)
     text = _summary(best, named, outside if explained else None, causes)
@@ -216,20 +216,27 @@ def _none_claim(
 
 def _decoys(ranked: list[Suspect], guilty: set[str]) -> list[Suspect]:
     """Changes that a hurried person might blame: live near the onset, or on the failing service."""
-    near = [
-        s
-        for s in ranked
-        if s.key not in guilty
-        and (s.cons or s.struck)
-        and (s.direct or (s.match > 0.3 and s.shown is not None))
-    ]
+    near = [s for s in ranked if s.key not in guilty and (s.direct or _tempting(s))]
     return sorted(near, key=lambda s: -s.points)[:MOST_DECOYS]
 
 
+def _weaker(s: Suspect, outside: Cause | None) -> str:
+    """Why a change without a fault of its own is not it."""
+    if outside:
+        return f"it cannot bring about {outside.label.replace('_', ' ')}"
+    if s.effects and not s.needle:
+        return f"it {s.effects[0].text}, which nothing in the errors speaks of"
+    return "another change fits time, place and errors better"
+
+
+def _tempting(s: Suspect) -> bool:
+    """Whether a commit that did not go live by itself still sounds like the errors."""
+    harmless = bool(s.files) and all(diffs.file_kind(f) in diffs.HARMLESS for f in s.files)
+    return not harmless and not s.flag and (s.match > 0.3 or any("failing part" in p for p in s.pros))
+
+
 def _decoy(s: Suspect, answers: dict[str, ToolResult | None], outside: Cause | None) -> Claim | None:
-    reason = s.struck or (s.cons[0] if s.cons else "")
-    if not reason:
-        return None
+    reason = s.struck or (s.cons[0] if s.cons else _weaker(s, outside))
     also = f" and {s.cons[1]}" if not s.struck and len(s.cons) > 1 else ""
     return Claim(
         kind="ruled_out",

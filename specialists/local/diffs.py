@@ -226,7 +226,7 @@ def _replaced(old: str, new: str, text_new: str) -> list[Effect]:
     before, after = words(old) - words(new), words(new) - words(old)
     if before or after:
         was, now = " ".join(list(before)[:3]), " ".join(list(after)[:3])
-        if ":" in old or "=" in old:
+        if (":" in old or "=" in old) and "(" not in old + new:
             key_old, key_new = _key(old), _key(new)
             if key_old and key_old == key_new and len(before) <= 2 and len(after) <= 2 and was and now:
                 return [Effect("value", 1.0, f"changes {key_old} from {was} to {now}", new)]

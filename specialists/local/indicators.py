@@ -49,7 +49,7 @@ KINDS: tuple[tuple[Kind, str], ...] = (
     ("work", r"(rate|throughput|per_sec\w*|per_second|total|count|queries|ops|messages|orders)"),
 )
 COMPILED: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
-    (kind, re.compile(rf"(^|_){pattern}(?=_|$|\d)")) for kind, pattern in KINDS
+    (kind, re.compile(rf"(^|_){pattern}s?(?=_|$|\d)")) for kind, pattern in KINDS
 )
 
 WORDS: dict[Kind, str] = {

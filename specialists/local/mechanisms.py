@@ -201,7 +201,7 @@ MECHANISMS: tuple[Mechanism, ...] = (
         "code",
         r"no mapping|unknown (field|column|type|enum|property)|(column|relation|table|field|index"
         r"|property|attribute)"
-        r" [^.]{0,60}(does ?n.t exist|does not exist|not found|missing|unknown)|undefined (column|table)"
+        r" .{0,60}(does ?n.t exist|does not exist|not found|missing|unknown)|undefined (column|table)"
         r"|no such (column|table|index)|syntax error|parse_?(error|exception)|unmarshal|deseriali[sz]"
         r"|decod\w+ (error|fail)"
         r"|schema|missing (required )?(field|column|key|property)|invalid (json|message|payload|format)"

@@ -219,7 +219,7 @@ def _rarity(suspects: list[Suspect]) -> dict[str, float]:
     seen: Counter[str] = Counter()
     for s in suspects:
         seen.update(set(_own_tokens(s)))
-    return {w: math.log(1 + len(suspects) / n) for w, n in seen.items()}
+    return {w: math.log(1 + max(10, len(suspects)) / n) for w, n in seen.items()}
 
 
 def _own_tokens(s: Suspect) -> list[str]:
@@ -236,6 +236,8 @@ def _words(s: Suspect, facts: Facts, rarity: dict[str, float]) -> None:
     common = (set(_own_tokens(s)) & set(facts.words)) - services
     s.match = min(1.0, sum(rarity.get(w, 0.0) for w in common) / 9.0)
     s.points += 0.8 * s.match
+    if s.flag:
+        s.points += 0.8 * len(common) / max(1, len(set(_own_tokens(s)) - services))
     for path in s.files:
         if re.search(rf"(?<![\w/]){re.escape(path)}(?::\d+)?", facts.text):
             s.points += 1.5

@@ -83,9 +83,15 @@ class Operation:
 
     @property
     def worse(self) -> bool:
-        return self.failing >= self.failed_before + 0.05 or (
-            self.slower >= 1.5 and self.now("p50_ms") - self.was("p50_ms") >= LEAST_MS
+        return (
+            self.failing >= self.failed_before + 0.05
+            or self._slower("p50_ms", 1.5)
+            or self._slower("p95_ms", 2.5)
         )
+
+    def _slower(self, figure: str, ratio: float) -> bool:
+        before, after = self.was(figure), self.now(figure)
+        return self.known and after >= ratio * max(before, 0.5) and after - before >= LEAST_MS
 
 
 class TracesSpecialist:
@@ -101,13 +107,18 @@ class TracesSpecialist:
         """Read operations, edges and failing spans and report where the time or the error comes from."""
         book = Casebook(self.card.name, task, toolbox)
         window = book.window
-        since = {"start": times.iso(window.quiet_end), "end": times.iso(window.now)}
+        since = {"start": times.iso(window.surely), "end": times.iso(window.now)}
         before = {"baseline_start": times.iso(window.start), "baseline_end": times.iso(window.quiet_end)}
         compared = await book.ask("traces__operations", **since, **before, limit=200)
         edges = await book.ask(
             "traces__dependencies", start=times.iso(window.start), end=times.iso(window.now)
         )
-        failing = await book.ask("traces__failing_spans", **since, limit=100)
+        failing = await book.ask(
+            "traces__failing_spans",
+            start=times.iso(window.quiet_end),
+            end=times.iso(window.now),
+            limit=100,
+        )
         operations = read(compared) if compared else []
         graph = CallGraph.of(edges.data) if edges else CallGraph(())
         spans = list(failing.data.get("spans", ())) if failing else []

@@ -171,7 +171,9 @@ class Refusal(GatewayError):
         self.rules = rules
         self.approval = approval
         self.retry_after = retry_after
-        self.exit_code = {"approval_pending": 4, "upstream_unavailable": 5, "deadline_exceeded": 5}.get(code, 3)
+        self.exit_code = {"approval_pending": 4, "upstream_unavailable": 5, "deadline_exceeded": 5}.get(
+            code, 3
+        )
 
 
 class UpstreamFailed(GatewayError):
@@ -180,7 +182,9 @@ class UpstreamFailed(GatewayError):
     code = "upstream"
     exit_code = 5
 
-    def __init__(self, stage: str, reason: str, *, sent: bool = False, refusal: str = "upstream_unavailable") -> None:
+    def __init__(
+        self, stage: str, reason: str, *, sent: bool = False, refusal: str = "upstream_unavailable"
+    ) -> None:
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason

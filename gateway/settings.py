@@ -25,7 +25,9 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8420, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    servers: str = Field("", description="the mcp.json; empty: ./mcp.json, else HOME/mcp.json, else the bundled one")
+    servers: str = Field(
+        "", description="the mcp.json; empty: ./mcp.json, else HOME/mcp.json, else the bundled one"
+    )
     policy: str = Field("", description="directory of Cedar policies; empty: ./policy, else the bundled one")
     recording: str = Field("", description="directory of a recorded incident for the bundled tool servers")
     environment: str = Field("local", description="name of this environment, as policies see it")
@@ -33,19 +35,27 @@ class Settings(BaseSettings):
     allowed_origins: list[str] = Field([], description="origins a browser may call from; loopback is allowed")
     max_body_bytes: int = Field(MB, ge=1024, description="largest request body")
     max_result_bytes: int = Field(16 * MB, ge=1024, description="largest answer of a tool server")
-    call_seconds: float = Field(30, gt=0, description="deadline of a call, unless the server's entry sets one")
+    call_seconds: float = Field(
+        30, gt=0, description="deadline of a call, unless the server's entry sets one"
+    )
     connect_seconds: float = Field(10, gt=0, description="deadline of reaching a tool server")
     max_concurrent: int = Field(256, ge=1, description="calls of one subject in flight at once")
     max_per_minute: int = Field(0, ge=0, description="calls of one subject a minute; 0: no limit")
     max_per_run: int = Field(0, ge=0, description="calls of one run altogether; 0: no limit")
     max_sessions: int = Field(10_000, ge=1, description="legacy sessions held open at once")
-    session_idle_seconds: float = Field(1800, gt=0, description="after which an unused legacy session is closed")
+    session_idle_seconds: float = Field(
+        1800, gt=0, description="after which an unused legacy session is closed"
+    )
     approval_seconds: float = Field(3600, gt=0, description="how long an approval waits before it expires")
-    durability: str = Field("full", pattern="^(full|async)$", description="full: fsync; async: may lose a second")
+    durability: str = Field(
+        "full", pattern="^(full|async)$", description="full: fsync; async: may lose a second"
+    )
     checkpoints: str = Field("", description="directory for signed ledger checkpoints; empty: XDG_STATE_HOME")
 
     @classmethod
-    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, env_settings: Any, **_: Any) -> Any:
+    def settings_customise_sources(
+        cls, settings_cls: Any, init_settings: Any, env_settings: Any, **_: Any
+    ) -> Any:
         """The environment wins over the file."""
         return env_settings, init_settings
 
@@ -79,7 +89,9 @@ def load(given: str | None = None, **over: Any) -> Settings:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"setting gateway.{name} refused: {first['msg']}; correct it in {path or 'the environment'}") from None
+        raise UsageError(
+            f"setting gateway.{name} refused: {first['msg']}; correct it in {path or 'the environment'}"
+        ) from None
     return settings
 
 

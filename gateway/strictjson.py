@@ -18,7 +18,9 @@ SMALLEST, LARGEST = -(2**63), 2**64 - 1
 def read(raw: bytes, *, limit: int) -> Any:
     """The one JSON value in `raw`; refuses duplicate keys, NaN, big integers, depth and trailing bytes."""
     if len(raw) > limit:
-        raise InvalidRequest(f"message refused: {len(raw)} bytes are more than the {limit} allowed; send less")
+        raise InvalidRequest(
+            f"message refused: {len(raw)} bytes are more than the {limit} allowed; send less"
+        )
     try:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
@@ -45,7 +47,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise InvalidRequest(f"message refused: the key {twice[:80]!r} appears twice in one object; send it once")
+        raise InvalidRequest(
+            f"message refused: the key {twice[:80]!r} appears twice in one object; send it once"
+        )
     return value
 
 

@@ -135,7 +135,9 @@ def _shown(value: Any) -> str | None:
 
 
 def check_param_headers(
-    wanted: list[tuple[tuple[str, ...], str, dict[str, Any]]], arguments: dict[str, Any], given: dict[str, str]
+    wanted: list[tuple[tuple[str, ...], str, dict[str, Any]]],
+    arguments: dict[str, Any],
+    given: dict[str, str],
 ) -> None:
     """Check that every `Mcp-Param-*` header a tool's schema asks for agrees with its argument."""
     for path, token, schema in wanted:

@@ -1,0 +1,26 @@
+"""`python -m gateway`: the gateway alone, with the options of `pointsman gateway`."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from gateway.cli import gateway
+
+
+def main() -> None:
+    """Run the gateway; print what goes wrong in one line."""
+    app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
+    app.command()(gateway)
+    try:
+        app()
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        print(f"pointsman: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""The catalogue: every tool server, what it offers, what is approved, and under which public name."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from gateway.caller import Caller
+from gateway.definition_check import flags
+from gateway.errors import Refusal, RpcError, UpstreamFailed, UsageError
+from gateway.ledger import Ledger, now
+from gateway.names import collisions, public_name
+from gateway.pins import Pin, Pins, difference
+from gateway.schemas import Check, compile_schema
+from gateway.server import Server, make_tool
+from gateway.servers_file import ServerEntry, ServersFile
+from gateway.types import Subject, Tool
+from gateway.upstream import CHANGED, CLIENT_INFO, Upstream
+
+log = logging.getLogger("gateway.catalogue")
+OPERATOR = Subject("user:operator", ("operator",))
+OURSELVES = Subject("gateway:service")
+LONGEST_WAIT = 30.0
+MOST_PAGES = 100
+Maker = Callable[[ServerEntry, Upstream | None, Any], tuple[Upstream, Any]]
+
+
+class Catalogue:
+    """Keeps the servers connected in the background and answers from what is pinned."""
+
+    def __init__(self, pins: Pins, ledger: Ledger, make: Maker, *, connect_seconds: float) -> None:
+        self._pins = pins
+        self._ledger = ledger
+        self._make = make
+        self._connect_seconds = connect_seconds
+        self._kept: dict[str, dict[str, Pin]] = {}
+        self._running = False
+        self.servers: dict[str, Server] = {}
+        self.builtin: dict[str, Tool] = {}
+        self.tools: dict[str, Tool] = {}  # by public name, in order
+        self.by_server: dict[str, dict[str, Tool]] = {}
+        self.blocked: dict[str, str] = {}  # public name → why it is not served
+        self.checks: dict[str, tuple[Check, Check | None]] = {}
+        self.changed: list[
+            Callable[[str, str], None]
+        ] = []  # told what has changed (tools, …) of which server
+        self.version = 0
+
+    async def prepare(self) -> Catalogue:
+        """Read the pins."""
+        for pin in await self._pins.all():
+            self._kept.setdefault(pin.server, {})[pin.tool] = pin
+        return self
+
+    # -- which servers there are -------------------------------------------------------------------
+
+    async def apply(self, file: ServersFile, by: Subject = OPERATOR) -> None:
+        """Make the servers those of the file: new ones appear, removed ones go, changed ones start again."""
+        for name in [n for n, s in self.servers.items() if file.servers.get(n) != s.entry]:
+            await self._drop(self.servers.pop(name))
+            if name not in file.servers:
+                await self._ledger.append("registration", by, server=name, change="removed")
+        for name, entry in file.servers.items():
+            if name not in self.servers:
+                server = self.servers[name] = Server(entry, pins=dict(self._kept.get(name, {})))
+                if self._running:
+                    self._start(server)
+        self._rebuild()
+
+    async def _drop(self, server: Server) -> None:
+        if server.task is not None:
+            server.task.cancel()
+            with suppress(asyncio.CancelledError):
+                await server.task
+        server.state = "stopped"
+        if server.upstream is not None:
+            await server.upstream.close()
+
+    async def forget(self, name: str) -> None:
+        """Forget what was approved of a server that is being removed."""
+        self._kept.pop(name, None)
+        await self._pins.drop(name)
+
+    def start(self) -> None:
+        """Connect to every server in the background."""
+        self._running = True
+        for server in self.servers.values():
+            self._start(server)
+
+    async def stop(self) -> None:
+        """Let go of every server."""
+        self._running = False
+        await asyncio.gather(*(self._drop(server) for server in self.servers.values()))
+
+    def get(self, name: str) -> Server:
+        """A server by its name."""
+        if name not in self.servers:
+            raise UsageError(f"no server {name!r}: registered are {', '.join(self.servers) or 'none'}")
+        return self.servers[name]
+
+    # -- keeping them connected --------------------------------------------------------------------
+
+    def _start(self, server: Server) -> None:
+        server.task = asyncio.create_task(self._keep(server), name=f"server {server.name}")
+
+    async def _keep(self, server: Server) -> None:
+        wait = 0.5
+        while True:
+            server.wake.clear()
+            announced, server.announced, before = server.announced, False, self.version
+            if await self.refresh(server):
+                wait = 0.5
+                if announced and before == self.version:
+                    self._tell("tools", server.name)
+                await server.wake.wait()
+                await asyncio.sleep(max(0.0, server.listed_at + 1 - asyncio.get_running_loop().time()))
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await server.wake.wait()
+                wait = min(wait * 2, LONGEST_WAIT)
+
+    async def refresh(self, server: Server) -> bool:
+        """Connect if need be and list the tools again; False, with stage and error in the server, when that fails."""
+        server.state = "connecting" if server.state != "ready" else server.state
+        try:
+            async with asyncio.timeout(self._connect_seconds + 5):
+                await self._list(server)
+            server.state, server.stage, server.error = "ready", "", ""
+        except UpstreamFailed as failed:
+            server.state, server.stage, server.error = "failed", failed.stage, failed.reason
+        except RpcError as error:
+            server.state, server.stage, server.error = "failed", "list", str(error)
+        except UsageError as error:
+            server.state, server.stage, server.error = "failed", "resolve", str(error)
+        except TimeoutError:
+            stage = "list" if server.upstream and server.upstream.modern is not None else "connect"
+            server.state, server.stage = "failed", stage
+            server.error = f"no answer within {self._connect_seconds + 5:g} s"
+        finally:
+            server.listed_at = asyncio.get_running_loop().time()
+            server.listed.set()
+        if server.error:
+            log.warning("server %s: %s: %s", server.name, server.stage, server.error)
+        return not server.error
+
+    async def _list(self, server: Server) -> None:
+        upstream, made_of = self._make(server.entry, server.upstream, server.made_of)
+        if upstream is not server.upstream:
+            if server.upstream is not None:
+                await server.upstream.close()
+            upstream.on_changed = lambda method: self._on_changed(server, method)
+            server.upstream, server.made_of = upstream, made_of
+        if upstream.modern is None or server.state != "ready":
+            await upstream.connect()
+        if "tools" in (upstream.info.get("capabilities") or {"tools": {}}):
+            await self._take(server, await self._definitions(upstream))
+        else:
+            await self._take(server, {})
+
+    async def _definitions(self, upstream: Upstream) -> dict[str, dict[str, Any]]:
+        caller = Caller(OURSELVES, "modern" if upstream.modern else "legacy", info=CLIENT_INFO)
+        found: dict[str, dict[str, Any]] = {}
+        twice: set[str] = set()
+        params: dict[str, Any] = {}
+        for _ in range(MOST_PAGES):
+            page = await upstream.request("tools/list", params, caller)
+            tools = page.get("tools")
+            if not isinstance(tools, list):
+                raise UpstreamFailed("list", "its tools/list has no list of tools")
+            for tool in tools:
+                name = tool.get("name") if isinstance(tool, dict) else None
+                if not isinstance(name, str):
+                    raise UpstreamFailed("list", "a tool has no name")
+                if name in found:
+                    twice.add(name)
+                found[name] = tool
+            if not isinstance(page.get("nextCursor"), str):
+                return {name: tool for name, tool in found.items() if name not in twice}
+            params = {"cursor": page["nextCursor"]}
+        raise UpstreamFailed("list", f"its tools/list has more than {MOST_PAGES} pages")
+
+    async def _take(self, server: Server, offers: dict[str, dict[str, Any]]) -> None:
+        before = {name: server.standing(name) for name in server.names()} if server.offers is not None else {}
+        server.offers = offers
+        if server.entry.trusted:
+            await self._trust(server)
+        for name in server.names():
+            standing = server.standing(name)
+            if standing == "changed" and before.get(name) != "changed":
+                lines = difference(server.pins[name].definition, offers.get(name, {}))
+                await self._ledger.append(
+                    "registration",
+                    OURSELVES,
+                    server=server.name,
+                    change="definition changed",
+                    name=name,
+                    diff=lines,
+                )
+        self._rebuild()
+
+    async def _trust(self, server: Server) -> None:
+        fresh = [n for n in server.offers or {} if server.standing(n) != "approved"]
+        if fresh:
+            await self.approve(server, fresh, OPERATOR, "the operator trusts this server's definitions")
+
+    def _on_changed(self, server: Server, method: str) -> None:
+        what = CHANGED.get(method)
+        if what == "tools":
+            server.announced = True
+            server.wake.set()
+        elif what:
+            self._tell(what, server.name)
+
+    def _tell(self, what: str, server: str) -> None:
+        for listener in self.changed:
+            listener(what, server)
+
+    # -- approving ---------------------------------------------------------------------------------
+
+    async def approve(self, server: Server, names: Iterable[str], by: Subject, reason: str = "") -> list[str]:
+        """Pin these tools as they are offered now."""
+        names = list(names)
+        missing = [name for name in names if name not in (server.offers or {})]
+        if missing or server.offers is None:
+            raise UsageError(
+                f"server {server.name!r} offers no {', '.join(missing) or 'tools'} now: nothing to approve"
+            )
+        pins = [Pin(server.name, n, server.offer_digest(n), server.offers[n], by.id, now()) for n in names]
+        await self._ledger.append(
+            "registration",
+            by,
+            server=server.name,
+            change="approved",
+            tools={pin.tool: pin.digest for pin in pins},
+            reason=reason,
+        )
+        await self._pins.put(pins)
+        for pin in pins:
+            server.pins[pin.tool] = pin
+            self._kept.setdefault(server.name, {})[pin.tool] = pin
+        self._rebuild()
+        return names
+
+    def candidates(self, server: Server, *, unflagged: bool) -> list[str]:
+        """The tools that wait for approval; `unflagged` leaves out those the definition check marks."""
+        waiting = [name for name in server.names() if server.standing(name) in ("new", "changed")]
+        offers = server.offers or {}
+        return [n for n in waiting if n in offers and not (unflagged and flags(offers[n]))]
+
+    # -- finding -----------------------------------------------------------------------------------
+
+    def _rebuild(self) -> None:
+        every: dict[str, Tool] = dict(self.builtin)
+        blocked: dict[str, str] = {}
+        named: list[tuple[str, Server, str]] = []
+        for server in self.servers.values():
+            named += [(public_name(server.name, name), server, name) for name in server.names()]
+        taken = collisions([*(public for public, _, _ in named), *self.builtin])
+        by_server: dict[str, dict[str, Tool]] = {"gateway": {t.name: t for t in self.builtin.values()}}
+        for public, server, name in named:
+            standing = server.standing(name)
+            if standing == "gone":
+                continue
+            if standing != "approved":
+                why = "is not approved yet" if standing == "new" else "has changed since it was approved"
+                blocked[public] = f"its definition {why}: see `pointsman servers diff {server.name}`"
+                continue
+            pin = server.pins[name]
+            tool = make_tool(server.entry, name, public, pin.definition, pin.digest)
+            trouble = self._compiled(tool)
+            if trouble:
+                blocked[public] = trouble
+                continue
+            by_server.setdefault(server.name, {})[name] = tool
+            if public in taken:
+                blocked[public] = "another tool's name differs from it only in case: both are blocked on /mcp"
+            else:
+                every[public] = tool
+        before = self.tools
+        self.tools = dict(sorted(every.items()))
+        self.by_server = {name: dict(sorted(tools.items())) for name, tools in by_server.items()}
+        self.blocked = blocked
+        if {n: t.digest for n, t in before.items()} != {
+            n: t.digest for n, t in self.tools.items()
+        } or not self.version:
+            self.version += 1
+            self._tell("tools", "")
+
+    def _compiled(self, tool: Tool) -> str:
+        if tool.digest not in self.checks:
+            try:
+                output = tool.definition.get("outputSchema")
+                inputs = compile_schema(tool.definition.get("inputSchema"))
+                self.checks[tool.digest] = (inputs, compile_schema(output) if output is not None else None)
+            except ValueError as error:
+                return f"its schema cannot be used: {error}"
+        return ""
+
+    def serve_builtin(self, tools: list[Tool]) -> None:
+        """Take in the tools of the gateway's own server."""
+        self.builtin = {tool.public: tool for tool in tools}
+        self._rebuild()
+
+    def find(self, name: str, endpoint: str) -> Tool:
+        """The approved tool of this name, public on /mcp and the server's own on its endpoint."""
+        tool = self.by_server.get(endpoint, {}).get(name) if endpoint else self.tools.get(name)
+        if tool is not None:
+            return tool
+        public = public_name(endpoint, name) if endpoint else name
+        if public in self.blocked:
+            raise Refusal("quarantined", f"{name} is not served: {self.blocked[public]}")
+        raise Refusal("unknown_tool", f"there is no tool {name!r} here: tools/list shows what there is")
+
+    def listed(self, endpoint: str) -> list[Tool]:
+        """The tools of an endpoint, in order."""
+        return list(self.by_server.get(endpoint, {}).values() if endpoint else self.tools.values())
+
+    def approved(self) -> list[Tool]:
+        """Every approved tool, also those whose public name is blocked."""
+        return [tool for tools in self.by_server.values() for tool in tools.values()]
+
+    def upstream(self, name: str) -> Upstream:
+        """The connection to a server; raises UpstreamFailed when there is none."""
+        server = self.servers.get(name)
+        if server is None or server.upstream is None:
+            reason = (
+                f"{server.stage}: {server.error}" if server and server.error else "it is not connected yet"
+            )
+            raise UpstreamFailed("connect", reason)
+        return server.upstream
+
+    def count(self, name: str, ms: float, ok: bool) -> None:
+        """Take a call into a server's figures."""
+        server = self.servers.get(name)
+        if server is not None:
+            server.count(ms, ok)
+
+    def broken(self, name: str) -> None:
+        """A call could not reach this server: look at it again."""
+        server = self.servers.get(name)
+        if server is not None:
+            server.state = "failed" if server.state == "ready" else server.state
+            server.wake.set()
+
+
+async def settle(server: Server, seconds: float) -> None:
+    """Wait until a server has been listed once, or for so long."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await server.listed.wait()

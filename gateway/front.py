@@ -1,0 +1,500 @@
+"""The front: HTTP in, JSON or server-sent events out; token before body, both eras on one endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from gateway import strictjson
+from gateway.caller import NO_HEADERS, NOTHING, Caller
+from gateway.errors import HeaderMismatch, InvalidRequest, ParseError, Refusal, RpcError
+from gateway.http_caller import HttpCaller
+from gateway.methods import Methods
+from gateway.pipeline import Gateway
+from gateway.refusals import refusal_error
+from gateway.sessions import Session, Sessions
+from gateway.tokens import Tokens
+from gateway.types import Subject
+from gateway.wire import (
+    CAPABILITIES_KEY,
+    CLIENT_KEY,
+    DEFAULT_LEGACY,
+    LEGACY,
+    PARAM_PREFIX,
+    SSE_HEADERS,
+    STATUS,
+    check_modern,
+    event,
+)
+
+log = logging.getLogger("gateway.front")
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+JSON = (b"content-type", b"application/json")
+ONCE = frozenset(
+    (b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"authorization", b"host", b"mcp-session-id")
+)
+LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]", "::1"))
+BODY_SECONDS = 20
+PING_SECONDS = 15
+CANCELLED = -32800
+
+
+class Front:
+    """The ASGI application."""
+
+    def __init__(self, gateway: Gateway, methods: Methods, tokens: Tokens) -> None:
+        self._gateway = gateway
+        self._methods = methods
+        self._tokens = tokens
+        settings = gateway.settings
+        self._limit = settings.max_body_bytes
+        self._hosts = LOOPBACK | {host.lower() for host in settings.allowed_hosts} | {settings.host.lower()}
+        self._origins = frozenset(origin.lower().rstrip("/") for origin in settings.allowed_origins)
+        self.sessions = Sessions(settings.max_sessions, settings.session_idle_seconds, self._session_closed)
+        gateway.catalogue.changed.append(self._list_changed)
+        self._known_hosts: set[bytes] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        if path == "/healthz":
+            await _reply(send, 200, b'{"status":"ok"}')
+            return
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        if (trouble := self._stranger(headers)) is not None:
+            await _reply(send, trouble, b"")
+            return
+        bearer = headers.get(b"authorization", b"")
+        subject = (
+            self._tokens.verify(bearer[7:].decode("latin-1")) if bearer[:7].lower() == b"bearer " else None
+        )
+        if subject is None:
+            body = _error(
+                None, RpcError("a valid bearer token is needed: see `pointsman tokens issue`", number=-32012)
+            )
+            await _reply(send, 401, body, (b"www-authenticate", b'Bearer realm="pointsman"'))
+            return
+        endpoint = self._endpoint(path)
+        if endpoint is None:
+            await _reply(
+                send, 404, _error(None, RpcError(f"no endpoint {path}: use /mcp or /servers/NAME/mcp"))
+            )
+            return
+        await self._route(scope, receive, send, headers, subject, endpoint)
+
+    def _stranger(self, headers: dict[bytes, bytes]) -> int | None:
+        """The status for a request that a web page may have made us receive (DNS rebinding, foreign origins)."""
+        host = headers.get(b"host", b"")
+        if host not in self._known_hosts:
+            name = host.decode("latin-1").lower()
+            bare = name.rpartition(":")[0] if ":" in name and not name.endswith("]") else name
+            if bare not in self._hosts and name not in self._hosts:
+                return 421
+            if len(self._known_hosts) < 100:
+                self._known_hosts.add(host)
+        origin = headers.get(b"origin")
+        if origin is not None:
+            told = origin.decode("latin-1").lower().rstrip("/")
+            if told not in self._origins and (urlsplit(told).hostname or "") not in LOOPBACK:
+                return 403
+        return None
+
+    def _endpoint(self, path: str) -> str | None:
+        if path == "/mcp":
+            return ""
+        parts = path.split("/")
+        if len(parts) == 4 and parts[1] == "servers" and parts[3] == "mcp":
+            known = parts[2] in self._gateway.catalogue.servers or parts[2] == "gateway"
+            return parts[2] if known else None
+        return None
+
+    async def _route(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        subject: Subject,
+        endpoint: str,
+    ) -> None:
+        version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+        modern = bool(version) and version not in LEGACY
+        verb = scope["method"]
+        if verb == "POST":
+            await self._post(scope, receive, send, headers, subject, endpoint, modern)
+        elif modern or verb not in ("GET", "DELETE"):
+            await _reply(send, 405, b"", (b"allow", b"POST" if modern else b"GET, POST, DELETE"))
+        else:
+            session = await self._session(send, headers, subject, endpoint)
+            if session is None:
+                return
+            if verb == "DELETE":
+                await self.sessions.close(session)
+                await _reply(send, 200, b"")
+            else:
+                await self._stream(receive, send, headers, session)
+
+    # -- POST --------------------------------------------------------------------------------------
+
+    async def _post(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        subject: Subject,
+        endpoint: str,
+        modern: bool,
+    ) -> None:
+        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            await _reply(send, 415, _error(None, InvalidRequest("Content-Type must be application/json")))
+            return
+        accept = headers.get(b"accept", b"")
+        if b"*/*" not in accept and not (b"application/json" in accept and b"text/event-stream" in accept):
+            wanted = "Accept must name application/json and text/event-stream"
+            await _reply(send, 406, _error(None, InvalidRequest(wanted)))
+            return
+        number = None
+        try:
+            raw = await self._body(headers, receive)
+            message = strictjson.read(raw, limit=self._limit)
+            number = _checked(message)
+            if len(headers) != len(scope["headers"]):
+                _check_once(scope["headers"])
+        except RpcError as error:
+            status = 413 if "bytes are more than" in str(error) else 400
+            await _reply(send, status, _error(number, error))
+            return
+        if modern:
+            await self._modern(receive, send, headers, subject, endpoint, message)
+        else:
+            await self._legacy(receive, send, headers, subject, endpoint, message)
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._limit:
+            raise InvalidRequest(
+                f"message refused: {int(length)} bytes are more than the {self._limit} allowed"
+            )
+        first = await receive()
+        if not first.get("more_body"):
+            return first.get("body", b"")
+        parts, size = [first.get("body", b"")], len(first.get("body", b""))
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    part = await receive()
+                    if part["type"] == "http.disconnect":
+                        raise ParseError("the caller has gone")
+                    parts.append(part.get("body", b""))
+                    size += len(parts[-1])
+                    if size > self._limit:
+                        raise InvalidRequest(
+                            f"message refused: {size} bytes are more than the {self._limit} allowed"
+                        )
+                    if not part.get("more_body"):
+                        return b"".join(parts)
+        except TimeoutError:
+            raise ParseError(f"message refused: the body did not arrive within {BODY_SECONDS} s") from None
+
+    async def _modern(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        subject: Subject,
+        endpoint: str,
+        message: dict[str, Any],
+    ) -> None:
+        number = message.get("id")
+        if "id" not in message:
+            await _reply(send, 202, b"")
+            return
+        if "method" not in message:
+            await _reply(send, 400, _error(None, InvalidRequest("a client sends no answers in this version")))
+            return
+        try:
+            meta = check_modern(message, headers)
+        except RpcError as error:
+            await _reply(send, STATUS.get(error.number, 200), _error(number, error))
+            return
+        info, told = meta.get(CLIENT_KEY), meta[CAPABILITIES_KEY]
+        caller = HttpCaller(
+            send,
+            subject,
+            "modern",
+            capabilities=told if isinstance(told, dict) else NOTHING,
+            info=info if isinstance(info, dict) else None,
+            endpoint=endpoint,
+            headers=_param_headers(headers),
+            request_id=number,
+        )
+        await self._serve(receive, caller, message)
+
+    async def _legacy(
+        self,
+        receive: Receive,
+        send: Send,
+        headers: dict[bytes, bytes],
+        subject: Subject,
+        endpoint: str,
+        message: dict[str, Any],
+    ) -> None:
+        if message.get("method") == "initialize" and "id" in message:
+            await self._initialize(send, subject, endpoint, message)
+            return
+        session = await self._session(send, headers, subject, endpoint)
+        if session is None:
+            return
+        if "method" not in message:
+            session.answered(message)
+            await _reply(send, 202, b"")
+        elif "id" not in message:
+            await _reply(send, 202, b"")
+            await self._told(session, message)
+        else:
+            caller = HttpCaller(
+                send,
+                subject,
+                "legacy",
+                version=headers.get(b"mcp-protocol-version", DEFAULT_LEGACY.encode()).decode("latin-1"),
+                capabilities=session.capabilities,
+                info=session.info,
+                endpoint=endpoint,
+                session=session,
+                request_id=message["id"],
+            )
+            await self._serve(receive, caller, message)
+
+    async def _told(self, session: Session, message: dict[str, Any]) -> None:
+        params = message.get("params") or {}
+        if message["method"] == "notifications/cancelled":
+            if cancel := session.running.get(params.get("requestId")):
+                cancel()
+        elif message["method"] == "notifications/roots/list_changed":
+            caller = Caller(session.subject, "legacy", session=session, endpoint=session.endpoint)
+            for server in self._gateway.catalogue.servers.values():
+                if server.upstream is not None and "roots" in server.entry.open:
+                    await server.upstream.notify(message["method"], params, caller)
+
+    async def _initialize(self, send: Send, subject: Subject, endpoint: str, message: dict[str, Any]) -> None:
+        params = message.get("params")
+        params = params if isinstance(params, dict) else {}
+        wanted = params.get("protocolVersion")
+        version = wanted if wanted in LEGACY else LEGACY[0]
+        try:
+            session = self.sessions.open(subject, endpoint, params, version)
+        except Refusal as refusal:
+            await _reply(send, 503, _error(message["id"], refusal_error(refusal, None)))
+            return
+        caller = Caller(
+            subject,
+            "legacy",
+            version=version,
+            capabilities=session.capabilities,
+            info=session.info,
+            endpoint=endpoint,
+            session=session,
+        )
+        result = await self._methods.initialize(caller)
+        session.version = str(result.get("protocolVersion", version))
+        body = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
+        await _reply(send, 200, body, (b"mcp-session-id", session.id.encode()))
+
+    async def _serve(self, receive: Receive, caller: HttpCaller, message: dict[str, Any]) -> None:
+        """Run one request, watching whether its caller is still there."""
+        task = asyncio.current_task()
+        assert task is not None
+        watch = _Watch(caller, receive, task)
+        number, session = message["id"], caller.session
+        if session is not None:
+            session.busy += 1
+            session.running[number] = watch.cancel
+        try:
+            answer = await self._answer(caller, message)
+        except asyncio.CancelledError:
+            if not watch.cancelled:
+                raise
+            task.uncancel()
+            if watch.gone:
+                return
+            answer = {
+                "jsonrpc": "2.0",
+                "id": number,
+                "error": {"code": CANCELLED, "message": "Request cancelled"},
+            }
+        finally:
+            watch.stop()
+            if session is not None:
+                session.busy -= 1
+                session.running.pop(number, None)
+        await caller.finish(answer)
+
+    async def _answer(self, caller: HttpCaller, message: dict[str, Any]) -> dict[str, Any]:
+        number = message["id"]
+        params = message.get("params")
+        try:
+            if params is not None and not isinstance(params, dict):
+                raise InvalidRequest("params must be an object")
+            result = await self._methods.answer(caller, message["method"], params or {})
+            return {"jsonrpc": "2.0", "id": number, "result": result}
+        except RpcError as error:
+            return {"jsonrpc": "2.0", "id": number, "error": error.body()}
+        except Exception:
+            log.exception("%s failed", message["method"])
+            return {
+                "jsonrpc": "2.0",
+                "id": number,
+                "error": {"code": -32603, "message": "Internal error; see the log"},
+            }
+
+    # -- sessions and their own stream -------------------------------------------------------------
+
+    async def _session(
+        self, send: Send, headers: dict[bytes, bytes], subject: Subject, endpoint: str
+    ) -> Session | None:
+        number = headers.get(b"mcp-session-id", b"").decode("latin-1")
+        if not number:
+            await _reply(send, 400, _error(None, InvalidRequest("Missing session ID: send initialize first")))
+            return None
+        session = self.sessions.find(number, subject, endpoint)
+        if session is None:
+            await _reply(send, 404, _error(None, InvalidRequest("Session not found: send initialize again")))
+        return session
+
+    async def _stream(
+        self, receive: Receive, send: Send, headers: dict[bytes, bytes], session: Session
+    ) -> None:
+        accept = headers.get(b"accept", b"")
+        if b"text/event-stream" not in accept and b"*/*" not in accept:
+            await _reply(send, 406, _error(None, InvalidRequest("Accept must name text/event-stream")))
+            return
+        if session.stream is not None:
+            await _reply(send, 409, _error(None, InvalidRequest("Only one stream is allowed per session")))
+            return
+        session.stream = asyncio.Event()
+        session.busy += 1
+        gone = asyncio.ensure_future(_disconnected(receive))
+        own = [*SSE_HEADERS, (b"mcp-session-id", session.id.encode())]
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": own})
+            await send({"type": "http.response.body", "body": b": open\r\n\r\n", "more_body": True})
+            while not gone.done() and self.sessions.find(session.id, session.subject, session.endpoint):
+                while session.waiting:
+                    body = event(session.waiting.popleft())
+                    await send({"type": "http.response.body", "body": body, "more_body": True})
+                session.stream.clear()
+                waiting = asyncio.ensure_future(session.stream.wait())
+                done, _ = await asyncio.wait(
+                    (waiting, gone), timeout=PING_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                waiting.cancel()
+                if not done:
+                    await send({"type": "http.response.body", "body": b": ping\r\n\r\n", "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            session.stream = None
+            session.busy -= 1
+            gone.cancel()
+
+    def _list_changed(self, what: str, server: str) -> None:
+        message = {"jsonrpc": "2.0", "method": f"notifications/{what}/list_changed"}
+        for session in self.sessions:
+            if not session.endpoint or not server or session.endpoint == server:
+                session.push(message)
+
+    async def _session_closed(self, number: str) -> None:
+        servers = self._gateway.catalogue.servers.values()
+        await asyncio.gather(*(s.upstream.close_session(number) for s in servers if s.upstream is not None))
+
+
+class _Watch:
+    """Notices, for a request that takes longer than a moment, that its caller has gone; keeps its stream alive."""
+
+    def __init__(self, caller: HttpCaller, receive: Receive, task: asyncio.Task[Any]) -> None:
+        self._caller = caller
+        self._receive = receive
+        self._task = task
+        self.cancelled = self.gone = False
+        self._watching: list[asyncio.Task[Any]] = []
+        self._timer = asyncio.get_running_loop().call_later(0.05, self._begin)
+
+    def _begin(self) -> None:
+        self._watching = [asyncio.ensure_future(self._until_gone()), asyncio.ensure_future(self._ping())]
+
+    async def _until_gone(self) -> None:
+        await _disconnected(self._receive)
+        self.gone = True
+        self.cancel()
+
+    async def _ping(self) -> None:
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            await self._caller.ping()
+
+    def cancel(self) -> None:
+        """Stop the request."""
+        self.cancelled = True
+        self._task.cancel()
+
+    def stop(self) -> None:
+        """The request is done."""
+        self._timer.cancel()
+        for task in self._watching:
+            task.cancel()
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
+    headers = (
+        [JSON, (b"content-length", str(len(body)).encode()), *extra]
+        if body
+        else [(b"content-length", b"0"), *extra]
+    )
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _error(number: Any, error: RpcError) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", "id": number, "error": error.body()})
+
+
+def _checked(message: Any) -> Any:
+    """The id of a message that is one JSON-RPC object."""
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise InvalidRequest("the body must be one JSON-RPC 2.0 object; batches are not taken")
+    number = message.get("id")
+    if "id" in message and (isinstance(number, bool) or not isinstance(number, str | int)):
+        raise InvalidRequest("id must be a string or an integer")
+    if "method" in message:
+        if not isinstance(message["method"], str):
+            raise InvalidRequest("method must be a string")
+    elif "id" not in message or not ("result" in message or "error" in message):
+        raise InvalidRequest("the message is neither a request, a notification nor an answer")
+    return number
+
+
+def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and (name in ONCE or name.startswith(PARAM_PREFIX.encode())):
+            raise HeaderMismatch(f"the {name.decode('latin-1')} header appears more than once")
+        seen.add(name)
+
+
+def _param_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
+    found = {k.decode(): v.decode("latin-1") for k, v in headers.items() if k.startswith(b"mcp-param-")}
+    return found or NO_HEADERS

@@ -1,0 +1,178 @@
+"""One legacy session with a tool server over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from gateway.caller import Caller
+from gateway.errors import RpcError, UpstreamFailed
+from gateway.upstream import CHANGED, answer_question, result_of
+
+if TYPE_CHECKING:
+    from gateway.sessions import Session
+    from gateway.upstream_http import HttpUpstream
+
+log = logging.getLogger("gateway.upstream")
+ACCEPTED = (200, 202, 204)
+
+
+class HttpSession:
+    """A handshake with the server, kept for one downstream session or one subject."""
+
+    def __init__(self, upstream: HttpUpstream, headers: dict[str, str], downstream: Session | None) -> None:
+        self.upstream = upstream
+        self.downstream = downstream
+        self.hello: dict[str, Any] = {}
+        self.gone = False
+        self._headers = dict(headers)
+        self._listening: asyncio.Task[Any] | None = None
+
+    async def open(self, params: dict[str, Any]) -> None:
+        """Shake hands as the given client."""
+        number = next(self.upstream.ids)
+        message = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": params}
+        async with self.upstream.exchange("POST", self._headers, message) as response:
+            answer = await self.upstream.read(response, number, self._unexpected)
+            if session := response.headers.get("Mcp-Session-Id"):
+                self._headers["Mcp-Session-Id"] = session
+        if answer is None:
+            raise UpstreamFailed("initialize", "it closed the stream before it answered")
+        self.hello = result_of(answer)
+        self._headers["MCP-Protocol-Version"] = str(
+            self.hello.get("protocolVersion", params["protocolVersion"])
+        )
+        await self.tell("notifications/initialized", {})
+
+    async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """The server's result; notifications and questions meanwhile go to the caller."""
+        number = next(self.upstream.ids)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        try:
+            async with self.upstream.exchange("POST", self._headers, message) as response:
+                if response.status == 404 and "Mcp-Session-Id" in self._headers:
+                    self.gone = True
+                    raise UpstreamFailed(
+                        "session", "it has forgotten the session; the next call opens another"
+                    )
+                answer = await self._read(response, number, caller)
+        except asyncio.CancelledError:
+            words = {"requestId": number, "reason": "the caller has gone or the deadline has passed"}
+            self.upstream.background.start(self._try_tell("notifications/cancelled", words))
+            raise
+        return result_of(answer)
+
+    async def _read(self, response: Any, number: int, caller: Caller) -> dict[str, Any]:
+        last, wait = "", 1000
+
+        def mark(event: str, retry: int | None) -> None:
+            nonlocal last, wait
+            last, wait = event or last, retry if retry is not None else wait
+
+        async def take(message: dict[str, Any]) -> None:
+            await self.take(message, caller)
+
+        if response.content_type != "text/event-stream" or response.status != 200:
+            answer = await self.upstream.read(response, number, take)
+        else:
+            answer = await self.upstream.read_events(response, number, take, mark)
+        while answer is None:
+            if not last:
+                raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
+            await asyncio.sleep(min(wait, 10_000) / 1000)
+            headers = {**self._headers, "Accept": "text/event-stream", "Last-Event-ID": last}
+            async with self.upstream.exchange("GET", headers) as again:
+                if again.status != 200:
+                    raise UpstreamFailed(
+                        "read", f"it does not resume its answer (HTTP {again.status})", sent=True
+                    )
+                answer = await self.upstream.read_events(again, number, take, mark)
+        return answer
+
+    async def take(self, message: dict[str, Any], caller: Caller) -> None:
+        """Pass on what the server says while a request runs."""
+        if "id" not in message:
+            self.upstream.on_changed(message["method"])
+            if message["method"] not in CHANGED:
+                await caller.notify(message)
+            return
+        self.upstream.background.start(self._answer(message, caller))
+
+    async def _answer(self, question: dict[str, Any], caller: Caller) -> None:
+        reply = await answer_question(caller, self.upstream.entry, question)
+        await self._post(reply)
+
+    async def tell(self, method: str, params: dict[str, Any]) -> None:
+        """Send a notification."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+        await self._post({**message, "params": params} if params else message)
+
+    async def _try_tell(self, method: str, params: dict[str, Any]) -> None:
+        try:
+            async with asyncio.timeout(5):
+                await self.tell(method, params)
+        except (TimeoutError, UpstreamFailed) as error:
+            log.info("%s: %s not delivered (%s)", self.upstream.entry.name, method, error)
+
+    async def _post(self, message: dict[str, Any]) -> None:
+        async with self.upstream.exchange("POST", self._headers, message) as response:
+            if response.status not in ACCEPTED:
+                log.info("%s: %s for a notification", self.upstream.entry.name, response.status)
+
+    # -- what comes without a request --------------------------------------------------------------
+
+    def listen(self) -> None:
+        """Keep the server's own stream open, for as long as it has one."""
+        if self._listening is None:
+            self._listening = self.upstream.background.start(self._listen())
+
+    async def _listen(self) -> None:
+        headers = {**self._headers, "Accept": "text/event-stream"}
+        headers.pop("Content-Type", None)
+        wait = 1.0
+
+        def mark(event: str, retry: int | None) -> None:
+            nonlocal wait
+            wait = min(retry, 10_000) / 1000 if retry is not None else wait
+            if event:
+                headers["Last-Event-ID"] = event
+
+        while not self.gone:
+            try:
+                async with self.upstream.exchange("GET", headers) as response:
+                    if response.status != 200 or response.content_type != "text/event-stream":
+                        return  # it offers no such stream
+                    await self.upstream.read_events(response, None, self._unasked, mark)
+            except UpstreamFailed as error:
+                log.info("%s: own stream ended (%s)", self.upstream.entry.name, error)
+                wait = min(wait * 2, 30)
+            await asyncio.sleep(wait)
+
+    async def _unasked(self, message: dict[str, Any]) -> None:
+        if "id" not in message:
+            self.upstream.on_changed(message["method"])
+            if self.downstream is not None and message["method"] not in CHANGED:
+                self.downstream.push(message)
+            return
+        caller = self.downstream.caller() if self.downstream is not None else None
+        if caller is not None:
+            self.upstream.background.start(self._answer(message, caller))
+        else:
+            refused = RpcError("nobody to ask here", number=-32601)
+            await self._post({"jsonrpc": "2.0", "id": message["id"], "error": refused.body()})
+
+    async def _unexpected(self, message: dict[str, Any]) -> None:
+        log.info("%s: %s before the handshake was done", self.upstream.entry.name, message.get("method"))
+
+    async def close(self) -> None:
+        """End the session with the server, politely but briefly."""
+        self.gone = True
+        if self._listening is not None:
+            self._listening.cancel()
+        if "Mcp-Session-Id" in self._headers:
+            try:
+                async with asyncio.timeout(2), self.upstream.exchange("DELETE", self._headers):
+                    pass
+            except (TimeoutError, UpstreamFailed) as error:
+                log.info("%s: session not closed (%s)", self.upstream.entry.name, error)

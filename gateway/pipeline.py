@@ -1,0 +1,333 @@
+"""The one road: every call goes through `Gateway.call`, in the order of its lines, and leaves by one door."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.approvals import Approvals
+from gateway.caller import Caller
+from gateway.canonical import digest
+from gateway.catalogue import Catalogue
+from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, Refusal, RpcError, UpstreamFailed
+from gateway.labels import Labels
+from gateway.ledger import Ledger
+from gateway.limits import Limits
+from gateway.policy import Policy
+from gateway.redaction import Redactor
+from gateway.refusals import APPROVAL, denied, refusal_error, refusal_result, waiting
+from gateway.schemas import problem
+from gateway.seal import Sealer
+from gateway.server import now_ms
+from gateway.settings import Settings
+from gateway.targets import VERBS, Target, Targets
+from gateway.types import Call, Decision
+from gateway.upstream import Upstream
+
+STATE_KEYS = ("inputResponses", "requestState")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a call ended: with a result, an error of the server's own, or a refusal on the way."""
+
+    status: str  # ok | error | unknown
+    result: dict[str, Any] | None = None
+    error: RpcError | None = None
+    refusal: Refusal | None = None
+    replayed: str = ""  # the call whose recorded outcome this is
+
+
+class Gateway:
+    """Decides, records and runs calls."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        approvals: Approvals,
+        catalogue: Catalogue,
+        targets: Targets,
+        policy: Policy,
+        redactor: Redactor,
+        sealer: Sealer,
+    ) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.approvals = approvals
+        self.catalogue = catalogue
+        self.targets = targets
+        self.policy = policy
+        self.redactor = redactor
+        self.sealer = sealer
+        self.limits = Limits(settings)
+        self.labels = Labels()
+        self.builtin: Upstream | None = None
+        self._under_way: dict[tuple[str, str], asyncio.Event] = {}  # by subject and key
+        self._holds: dict[str, tuple[str, str]] = {}  # by call
+
+    async def call(self, caller: Caller, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Run one call for this caller; its result, or a refusal as a result."""
+        call: Call | None = None
+        try:
+            subject = caller.subject  # 1 identify: the front read the token before the body
+            with self.limits.admit(subject):  # 2 admit
+                target = await self.targets.find(
+                    caller, method, params
+                )  # 3 find; arguments fit the pinned schema
+                call, params = self.accept(caller, target, params)
+                decision = self.decide(call)  # 4 decide
+                approval, recorded = await self.settle(call, decision)  # 5 settle approval and idempotency
+                if recorded is not None:
+                    return self.release(call, caller, recorded)
+                self.limits.spend(call)  # 6 spend
+                await self.intend(call, decision, approval)  # 7 record the intent; nothing goes out before
+                started = now_ms()
+                ending = await self.run(call, caller, target, params)  # 8 run
+                ending = self.check(call, target, ending)  # 9 check
+                await self.conclude(
+                    call, ending, now_ms() - started
+                )  # 10 record the outcome; nothing comes back before
+                return self.release(call, caller, ending)
+        except Refusal as refusal:
+            return await self.refused(caller, method, params, call, refusal)
+        finally:
+            self._done(call)
+
+    # -- 3: what is asked for ----------------------------------------------------------------------
+
+    def accept(self, caller: Caller, target: Target, params: dict[str, Any]) -> tuple[Call, dict[str, Any]]:
+        """The call as the road knows it, and the parameters as the server will get them."""
+        meta = params.get("_meta") or {}
+        key = meta.get("pointsman/key", "")
+        if not isinstance(key, str) or len(key) > 200:
+            raise Refusal("invalid_arguments", "pointsman/key must be a string of at most 200 characters")
+        arguments = target.arguments
+        fingerprint = digest(arguments)
+        call = Call(
+            id="c_" + secrets.token_hex(8),
+            verb=VERBS[target.method],
+            subject=caller.subject,
+            tool=target.tool,
+            arguments=arguments,
+            digest=fingerprint,
+            key=key,
+            meta=meta,
+        )
+        params = self.targets.outgoing(target, params)
+        params = self._opened(call, params)
+        if key and any(
+            name in params for name in STATE_KEYS
+        ):  # another round of the same call is another call
+            round_key = f"{key}#{digest([params.get(name) for name in STATE_KEYS])[:16]}"
+            call = Call(call.id, call.verb, call.subject, call.tool, arguments, fingerprint, round_key, meta)
+        return call, params
+
+    def _opened(self, call: Call, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with our own sealed state taken out and the server's put back."""
+        state = params.get("requestState")
+        if not isinstance(state, str) or not state.startswith("pointsman."):
+            return params
+        kept = self.sealer.open(state, _binding(call))
+        rest = {name: value for name, value in params.items() if name not in STATE_KEYS}
+        return {**rest, **kept}
+
+    # -- 4, 5, 7: may it -----------------------------------------------------------------------------
+
+    def decide(self, call: Call) -> Decision:
+        """What policy says, with the arguments and what this run has already seen."""
+        context = {"environment": self.settings.environment, "labels": self.labels.of(call.subject)}
+        decision = self.policy.decide(call.subject, call.verb, call.tool, call.arguments, context)
+        if decision.verdict == "deny":
+            raise denied(call, decision)
+        return decision
+
+    async def settle(self, call: Call, decision: Decision) -> tuple[str, Ending | None]:
+        """The granted approval to spend, or what the ledger holds under the call's key."""
+        if call.key and (recorded := await self._recorded(call)) is not None:
+            return "", recorded
+        if decision.verdict == "call":
+            return "", None
+        approval = await self.approvals.settle(call, decision)
+        if approval.status == "granted":
+            return approval.id, None
+        raise waiting(call, decision, approval)
+
+    async def _recorded(self, call: Call) -> Ending | None:
+        slot = (call.subject.id, call.key)
+        while (running := self._under_way.get(slot)) is not None:
+            await running.wait()
+        self._under_way[slot] = asyncio.Event()
+        self._holds[call.id] = slot
+        found = await self.ledger.find_key(call.subject, call.key)
+        if found is None:
+            return None
+        if (found.tool, found.digest) != (call.tool.public, call.digest):
+            raise Refusal(
+                "key_conflict", f"key {call.key!r} belongs to call {found.call}, a different one: use another"
+            )
+        if found.status in ("ok", "error") and found.result is not None:
+            error = found.result.get("error") if set(found.result) == {"error"} else None
+            if error is not None:
+                told = RpcError(error["message"], number=error["code"], data=error.get("data"))
+                return Ending("error", error=told, replayed=found.call)
+            return Ending(found.status, found.result, replayed=found.call)
+        if found.status == "unknown" and not (call.tool.read_only or call.tool.idempotent):
+            raise Refusal(
+                "upstream_unavailable",
+                f"call {found.call} under this key was cut off and may have run: look at what it did, and use another "
+                "key to make it again",
+            )
+        return None
+
+    async def intend(self, call: Call, decision: Decision, approval: str) -> None:
+        """Write the intent, which spends the approval; what cannot be written does not run."""
+        try:
+            await self.ledger.intent(call, decision, approval)
+        except ApprovalSpent as spent:
+            raise Refusal(
+                "approval_pending", f"{spent}; make the call again to ask anew", approval=approval
+            ) from None
+        except KeyTaken as taken:
+            raise Refusal("key_conflict", str(taken)) from None
+        except LedgerError as error:
+            raise Refusal(
+                "ledger_unavailable", f"{call.tool.public} did not run: {error}", retry_after=5
+            ) from None
+
+    # -- 8, 9, 10: do it -----------------------------------------------------------------------------
+
+    async def run(self, call: Call, caller: Caller, target: Target, params: dict[str, Any]) -> Ending:
+        """The server's answer within the deadline; tried once more only where that cannot do harm."""
+        started = now_ms()
+        ending = Ending("cancelled")
+        try:
+            async with asyncio.timeout(self.deadline(call)):
+                ending = Ending("ok", await self._ask(call, caller, target, params))
+        except RpcError as error:
+            ending = Ending("error", error=error)
+        except UpstreamFailed as failed:
+            ending = Ending("unknown" if failed.sent else "error", refusal=_failure(call, failed))
+        except TimeoutError:
+            seconds = self.deadline(call)
+            message = f"{call.tool.public} gave no answer within {seconds:g} s and may have run: ask for less, or wait"
+            ending = Ending("unknown", refusal=Refusal("deadline_exceeded", message))
+        except asyncio.CancelledError:
+            await asyncio.shield(self.ledger.outcome(call, {}, status="cancelled", ms=now_ms() - started))
+            raise
+        self.catalogue.count(call.tool.server, now_ms() - started, ending.refusal is None)
+        return ending
+
+    async def _ask(
+        self, call: Call, caller: Caller, target: Target, params: dict[str, Any]
+    ) -> dict[str, Any]:
+        upstream = self._upstream(call)
+        try:
+            return await upstream.request(target.method, params, caller)
+        except UpstreamFailed as failed:
+            self.catalogue.broken(call.tool.server)
+            harmless = not failed.sent or call.tool.read_only or call.tool.idempotent
+            if not harmless or failed.refusal != "upstream_unavailable":
+                raise
+        await asyncio.sleep(0.05)
+        return await self._upstream(call).request(target.method, params, caller)
+
+    def _upstream(self, call: Call) -> Upstream:
+        if call.tool.server == "gateway" and self.builtin is not None:
+            return self.builtin
+        return self.catalogue.upstream(call.tool.server)
+
+    def deadline(self, call: Call) -> float:
+        """Seconds this call may take."""
+        server = self.catalogue.servers.get(call.tool.server)
+        return (server.entry.timeout if server else 0) or self.settings.call_seconds
+
+    def check(self, call: Call, target: Target, ending: Ending) -> Ending:
+        """The result if it may pass: it fits the approved schema, and carries no secret of ours."""
+        result = ending.result
+        if result is None:
+            return ending
+        check = self.catalogue.checks.get(call.tool.digest, (None, None))[1]
+        if check is not None and "structuredContent" in result and result.get("isError") is not True:
+            if trouble := problem(check, result["structuredContent"]):
+                message = f"the result of {call.tool.public} does not fit its approved schema: {trouble}"
+                return Ending("error", refusal=Refusal("schema_mismatch", message))
+        if call.tool.server != "gateway":
+            result = self.targets.cleaned(target, self.redactor.clean(result))
+            self.labels.saw(call)
+        return Ending("error" if result.get("isError") is True else "ok", result)
+
+    async def conclude(self, call: Call, ending: Ending, ms: float) -> None:
+        """Write the outcome; what cannot be written is not released."""
+        if ending.refusal is not None:
+            told = refusal_result(ending.refusal, call, "legacy")
+        elif ending.error is not None:
+            told = {"error": ending.error.body()}
+        else:
+            told = ending.result or {}
+        try:
+            await asyncio.shield(self.ledger.outcome(call, told, status=ending.status, ms=ms))
+        except LedgerError as error:
+            message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
+            raise Refusal("ledger_unavailable", message) from None
+
+    def release(self, call: Call, caller: Caller, ending: Ending) -> dict[str, Any]:
+        """The result as the caller's era has it, with the call's id where the caller gave a key."""
+        if ending.error is not None:
+            raise ending.error
+        if ending.refusal is not None:
+            if call.verb != "call":
+                raise refusal_error(ending.refusal, call)
+            return refusal_result(ending.refusal, call, caller.era)
+        result = ending.result or {}
+        if call.key:
+            meta = {**(result.get("_meta") or {}), "pointsman/call": ending.replayed or call.id}
+            result = {**result, "_meta": {**meta, "pointsman/replayed": True} if ending.replayed else meta}
+        if caller.era == "modern" and "resultType" not in result:
+            result = {**result, "resultType": "complete"}
+        return result
+
+    # -- the door ------------------------------------------------------------------------------------
+
+    async def refused(
+        self, caller: Caller, method: str, params: dict[str, Any], call: Call | None, refusal: Refusal
+    ) -> dict[str, Any]:
+        """The one door by which a refusal leaves: recorded, then told in a form a model can act on."""
+        try:
+            name = str(params.get("name") or params.get("uri") or "")
+            facts = {} if call is not None else {"tool": name[:200], "verb": VERBS.get(method, "call")}
+            await self.ledger.refusal(caller.subject, refusal, call, **facts)
+        except LedgerError as error:
+            refusal = Refusal("ledger_unavailable", f"nothing runs unrecorded: {error}", retry_after=5)
+        if method != "tools/call":
+            raise refusal_error(refusal, call)
+        asks = (
+            refusal.code == "approval_pending"
+            and caller.era == "modern"
+            and "elicitation" in caller.capabilities
+        )
+        if asks and call is not None:
+            kept = {name: params[name] for name in STATE_KEYS if name in params}
+            kept["inputResponses"] = {
+                k: v for k, v in kept.get("inputResponses", {}).items() if k != APPROVAL
+            }
+            state = self.sealer.seal({k: v for k, v in kept.items() if v}, _binding(call))
+            return refusal_result(refusal, call, caller.era, state)
+        return refusal_result(refusal, call, caller.era)
+
+    def _done(self, call: Call | None) -> None:
+        slot = self._holds.pop(call.id, None) if call is not None else None
+        if slot is not None:
+            self._under_way.pop(slot).set()
+
+
+def _binding(call: Call) -> str:
+    return "\0".join((call.subject.id, call.verb, call.tool.server, call.tool.name, call.digest))
+
+
+def _failure(call: Call, failed: UpstreamFailed) -> Refusal:
+    may = " and may have run" if failed.sent else ""
+    message = f"{call.tool.public} failed{may}: server {call.tool.server}, {failed.stage}: {failed.reason}"
+    return Refusal(failed.refusal, message, retry_after=5)

@@ -1,0 +1,180 @@
+"""The gateway as a process: one per home, ready when it listens, gone without a trace of its children."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from gateway.app import open_app
+from gateway.catalogue import OPERATOR
+from gateway.errors import GatewayRunning
+from gateway.settings import Settings
+
+log = logging.getLogger("gateway")
+GRACE_SECONDS = 5
+
+
+@contextlib.contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home's lock; refuses when a gateway already does."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "gateway.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GatewayRunning(
+                f"a gateway already runs in {home}{_where(home)}: use it, or stop it first"
+            ) from None
+        yield
+
+
+def _where(home: Path) -> str:
+    try:
+        about = json.loads((home / "gateway.json").read_text())
+        return f" ({about['url']}, process {about['pid']})"
+    except (OSError, ValueError, KeyError):
+        return ""
+
+
+def listen(settings: Settings) -> socket.socket:
+    """The listening socket; says plainly when the port is taken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((settings.host, settings.port))
+    except OSError as error:
+        sock.close()
+        raise GatewayRunning(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; stop what listens there, or choose "
+            "another port with --port (0 takes a free one)"
+        ) from None
+    sock.listen(1024)
+    sock.setblocking(False)
+    return sock
+
+
+def die_with_parent() -> None:
+    """End when the process that started us ends: by signal where the system has one, else when stdin closes."""
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
+class Quiet(uvicorn.Server):
+    """Uvicorn that ends normally at SIGTERM and SIGINT, so that everything else is let go of in order."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at the first signal, at once at the second."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+async def serve(
+    settings: Settings, home: Path, *, ready_fd: int | None = None, with_parent: bool = False
+) -> None:
+    """Run the gateway until it is told to stop."""
+    with only_one(home), contextlib.closing(listen(settings)) as sock:
+        await _serve(settings, home, sock, ready_fd, with_parent)
+
+
+async def _serve(
+    settings: Settings, home: Path, sock: socket.socket, ready_fd: int | None, with_parent: bool
+) -> None:
+    about_file = home / "gateway.json"
+    async with open_app(settings, home) as app:
+        host, port = sock.getsockname()[:2]
+        url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        # Handed to this process's own commands only, and ended with it.
+        operator = await app.tokens.issue(OPERATOR.id, OPERATOR.roles)
+        config = uvicorn.Config(
+            app.front,
+            loop="none",
+            http="httptools",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+        server = Quiet(config)
+        tasks = [asyncio.create_task(app.reader.watch()), asyncio.create_task(_sweep(app))]
+        if with_parent:
+            tasks.append(asyncio.create_task(_until_stdin_closes(server)))
+        app.start()
+        about = {"url": url, "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
+        _write_private(about_file, {**about, "operator_token": operator["token"]})
+        serving = asyncio.create_task(server.serve(sockets=[sock]))
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            _tell(ready_fd, {"url": url, "pid": os.getpid(), "home": str(home)})
+            log.info("gateway on %s, home %s", url, home)
+            await serving
+        finally:
+            for task in tasks:
+                task.cancel()
+            about_file.unlink(missing_ok=True)
+            await app.tokens.revoke(operator["id"])
+
+
+async def _sweep(app: Any) -> None:
+    while True:
+        await asyncio.sleep(30)
+        await app.front.sessions.sweep()
+
+
+async def _until_stdin_closes(server: Any) -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    try:
+        await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    except (ValueError, OSError):
+        return  # stdin is no pipe: the signal is what we have
+    while await reader.read(4096):
+        pass
+    log.info("the parent has gone; stopping")
+    server.should_exit = True
+
+
+def _write_private(path: Path, value: dict[str, Any]) -> None:
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(handle, "w") as file:
+        json.dump(value, file)
+    fresh.replace(path)
+
+
+def _tell(ready_fd: int | None, value: dict[str, Any]) -> None:
+    if ready_fd is not None:
+        with os.fdopen(ready_fd, "w") as out:
+            out.write(json.dumps(value) + "\n")

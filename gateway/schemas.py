@@ -1,0 +1,112 @@
+"""Checks arguments and results against the schemas as they were approved; fetches nothing."""
+
+from __future__ import annotations
+
+import re
+from re import _parser as regex  # the standard library's own reading of a pattern
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import extend, validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+
+from gateway.canonical import canonical
+
+MAX_SCHEMA = 262_144
+MAX_STRING = 100_000
+Check = Any
+
+
+def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Any:
+    """`pattern`, but only those that take linear time: the server checks the others itself."""
+    if (
+        isinstance(instance, str)
+        and len(instance) <= MAX_STRING
+        and linear(pattern)
+        and not re.search(pattern, instance)
+    ):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Any:
+    if not isinstance(instance, dict):
+        return
+    for pattern, inner in patterns.items():
+        if linear(pattern):
+            for name, value in instance.items():
+                if re.search(pattern, name):
+                    yield from validator.descend(value, inner, path=name, schema_path=pattern)
+
+
+_LINEAR = {"pattern": _pattern, "patternProperties": _pattern_properties}
+
+
+def linear(pattern: str) -> bool:
+    """Whether matching the pattern cannot take more than quadratic time: no repeat inside a repeat."""
+    try:
+        return not _nested(regex.parse(pattern), repeats=0)
+    except (re.error, RecursionError):
+        return False
+
+
+def _nested(part: Any, repeats: int) -> bool:
+    for operation, value in part:
+        name = str(operation)
+        if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+            low, high, inner = value
+            counts = repeats + (1 if high - low > 1 else 0)
+            if counts > 1 or _nested(inner, counts):
+                return True
+        elif name == "SUBPATTERN" and _nested(value[-1], repeats):
+            return True
+        elif name == "BRANCH" and (repeats or any(_nested(branch, repeats) for branch in value[1])):
+            return True
+        elif name in ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS", "ATOMIC_GROUP"):
+            return True
+    return False
+
+
+def compile_schema(schema: Any) -> Check:
+    """A check for the schema; raises ValueError when it is too large, malformed, or points elsewhere."""
+    if not isinstance(schema, dict):
+        raise ValueError("it is not an object")
+    if len(canonical(schema)) > MAX_SCHEMA:
+        raise ValueError(f"it is larger than {MAX_SCHEMA} bytes")
+    _only_local(schema)
+    base = validator_for(schema, default=Draft202012Validator)
+    try:
+        base.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
+    return extend(base, _LINEAR)(schema, registry=Registry())
+
+
+def _only_local(schema: Any) -> None:
+    waiting = [schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            for word in ("$ref", "$dynamicRef", "$recursiveRef"):
+                target = node.get(word)
+                if isinstance(target, str) and not target.startswith("#"):
+                    raise ValueError(f"it refers to {target[:100]!r}, outside itself")
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
+
+
+def problem(check: Check, value: Any) -> str:
+    """What is wrong with the value, in one line; empty when nothing is."""
+    try:
+        error = next(iter(check.iter_errors(value)), None)
+    except (Unresolvable, RecursionError) as trouble:
+        return f"the schema cannot be followed ({type(trouble).__name__})"
+    if error is None:
+        return ""
+    where = "/".join(str(step) for step in error.absolute_path)
+    return f"{where or 'arguments'}: {error.message[:300]}"
+
+
+__all__ = ["compile_schema", "linear", "problem"]

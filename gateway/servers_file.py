@@ -1,0 +1,252 @@
+"""The list of tool servers: `mcp.json`, a superset of the `mcpServers` JSON other programs use."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import ServersFileError, UsageError
+
+BUNDLED = Path(__file__).parent / "defaults" / "mcp.json"
+OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
+ISOLATION = ("shared", "principal", "session")
+OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation"))
+OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels"))
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+_REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
+
+
+@dataclass(frozen=True)
+class ServerEntry:
+    """One tool server as the operator wrote it down; references are not yet resolved."""
+
+    name: str
+    url: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    trusted: bool = False
+    open: frozenset[str] = frozenset()
+    tools: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: tuple[str, ...] = ()
+    timeout: float = 0.0
+    isolation: str = ""
+
+    @property
+    def transport(self) -> str:
+        """How the server is reached: "http" or "stdio"."""
+        return "http" if self.url else "stdio"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What makes this server the one that was approved: its name and where it stands."""
+        if self.url:
+            return {"name": self.name, "url": self.url}
+        return {"name": self.name, "command": self.command, "args": list(self.args)}
+
+
+@dataclass(frozen=True)
+class ChildEntry:
+    """A process that serves several tool servers and tells its address when it is ready."""
+
+    name: str
+    command: str
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ServersFile:
+    """Everything one mcp.json says."""
+
+    path: Path
+    servers: dict[str, ServerEntry]
+    children: dict[str, ChildEntry]
+    bundled: bool = False
+
+
+def locate(configured: str, home: Path) -> Path:
+    """The mcp.json in force; the bundled one when there is none."""
+    if configured:
+        if not Path(configured).is_file():
+            raise ServersFileError(
+                f"cannot read {configured}: there is no such file; correct gateway.servers or write the file"
+            )
+        return Path(configured)
+    return next((p for p in (Path("mcp.json"), home / "mcp.json") if p.is_file()), BUNDLED)
+
+
+def load(path: Path) -> ServersFile:
+    """Read and check an mcp.json."""
+    try:
+        text = path.read_text()
+        document = json.loads(text, object_pairs_hook=_unique)
+    except (OSError, ValueError) as error:
+        raise ServersFileError(f"cannot read {path}: {error}; correct the file") from None
+    where = _Where(path, text)
+    if not isinstance(document, dict) or not isinstance(document.get("mcpServers"), dict):
+        raise where.error("", 'it has no object "mcpServers"; write {"mcpServers": {}}')
+    ours = document.get("pointsman", {})
+    children = {name: _child(name, body, where) for name, body in ours.get("children", {}).items()}
+    servers = {name: _server(name, body, where) for name, body in document["mcpServers"].items()}
+    return ServersFile(path, servers, children, path == BUNDLED)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"the key {twice!r} appears twice in one object")
+    return value
+
+
+class _Where:
+    """Finds the line of a key, for messages."""
+
+    def __init__(self, path: Path, text: str) -> None:
+        self.path, self.text = path, text
+
+    def error(self, key: str, problem: str) -> ServersFileError:
+        at = self.text.find(json.dumps(key)) if key else 0
+        return ServersFileError(f"{self.path}:{self.text.count(chr(10), 0, max(at, 0)) + 1}: {problem}")
+
+
+def check_name(name: str) -> None:
+    """Refuse a server name that would make tool names ambiguous."""
+    if not _NAME.fullmatch(name) or "__" in name or name.endswith("_") or name == "gateway":
+        raise UsageError(
+            f"server name {name!r} refused: it takes letters, digits, '_', '.', '-' (at most 32), no '__', no '_' at "
+            "the end, and not 'gateway'; choose another"
+        )
+
+
+def _server(name: str, body: Any, where: _Where) -> ServerEntry:
+    try:
+        check_name(name)
+        return parse_entry(name, body)
+    except UsageError as error:
+        raise where.error(name, str(error)) from None
+
+
+def parse_entry(name: str, body: Any) -> ServerEntry:
+    """One entry of `mcpServers`."""
+    if not isinstance(body, dict):
+        raise UsageError(f"server {name!r} is not an object; write its url or its command")
+    url, command = body.get("url", ""), body.get("command", "")
+    if bool(url) == bool(command):
+        raise UsageError(f"server {name!r} needs either a url or a command; give one of them")
+    kind = body.get("type") or body.get("transport") or ("http" if url else "stdio")
+    if (kind == "stdio") != bool(command) or kind not in (
+        "http",
+        "streamable-http",
+        "streamableHttp",
+        "stdio",
+    ):
+        raise UsageError(
+            f'server {name!r} has type {kind!r}; supported are "http" with a url, "stdio" with a command'
+        )
+    if url and not re.match(r"https?://|\$\{", url):
+        raise UsageError(f"server {name!r} has the url {url!r}; it starts with http:// or https://")
+    ours = body.get("pointsman", {})
+    _known(name, ours, OURS)
+    opened = OPENABLE if ours.get("open") in (True, "all") else ours.get("open", ())
+    if not set(opened) <= set(OPENABLE):
+        raise UsageError(
+            f"server {name!r} opens {sorted(set(opened) - set(OPENABLE))}; known are {', '.join(OPENABLE)}"
+        )
+    for tool, override in ours.get("tools", {}).items():
+        _known(f"{name}.{tool}", override, OVERRIDES)
+    if ours.get("pin", "approve") not in ("approve", "trust"):
+        raise UsageError(f'server {name!r} has pin {ours["pin"]!r}; write "approve" or "trust"')
+    if ours.get("isolation", "") not in ("", *ISOLATION):
+        raise UsageError(
+            f"server {name!r} has isolation {ours['isolation']!r}; known are {', '.join(ISOLATION)}"
+        )
+    return ServerEntry(
+        name=name,
+        url=url,
+        headers=_strings(name, "headers", body.get("headers", {})),
+        command=command,
+        args=tuple(str(a) for a in body.get("args", ())),
+        env=_strings(name, "env", body.get("env", {})),
+        cwd=body.get("cwd", ""),
+        trusted=ours.get("pin") == "trust",
+        open=frozenset(opened),
+        tools=ours.get("tools", {}),
+        labels=tuple(ours.get("labels", ())),
+        timeout=float(ours.get("timeout", 0)),
+        isolation=ours.get("isolation", ""),
+    )
+
+
+def _known(name: str, body: Any, known: frozenset[str]) -> None:
+    if not isinstance(body, dict) or not set(body) <= known:
+        extra = sorted(set(body) - known) if isinstance(body, dict) else body
+        raise UsageError(f"{name!r} has unknown settings {extra}; known are {', '.join(sorted(known))}")
+
+
+def _strings(name: str, what: str, value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise UsageError(f"server {name!r} has {what} that are not an object of strings")
+    return value
+
+
+def _child(name: str, body: Any, where: _Where) -> ChildEntry:
+    if not isinstance(body, dict) or not body.get("command"):
+        raise where.error(name, f"child {name!r} has no command")
+    return ChildEntry(name, body["command"], tuple(body.get("args", ())), body.get("env", {}))
+
+
+class References:
+    """Resolves `${env:X}`, `${file:…}`, `${python}`, `${recording}`, `${home}` and `${child:NAME}`."""
+
+    def __init__(self, home: Path, recording: str = "", children: dict[str, str] | None = None) -> None:
+        self.children = children if children is not None else {}
+        self._plain = {"python": sys.executable, "recording": recording, "home": str(home)}
+        self.secrets: set[str] = set()
+
+    def resolve(self, text: str) -> str:
+        """The text with every reference replaced; what env and file held is remembered as secret."""
+        return _REFERENCE.sub(self._one, text)
+
+    def _one(self, match: re.Match[str]) -> str:
+        kind, name = match[1], match[2] or ""
+        if kind in self._plain and not name:
+            return self._plain[kind]
+        if kind == "child":
+            if name not in self.children:
+                raise UsageError(f"{match[0]} is not running: its process has not told its address yet")
+            return self.children[name]
+        if kind == "env":
+            if name not in os.environ:
+                raise UsageError(f"{match[0]} is not set: export {name} before the gateway starts")
+            return self._secret(os.environ[name])
+        if kind == "file":
+            try:
+                return self._secret(Path(name).read_text().strip())
+            except OSError as error:
+                raise UsageError(f"{match[0]} cannot be read: {error.strerror}; write the file") from None
+        raise UsageError(
+            f"{match[0]} is no reference; known are ${{env:X}}, ${{file:P}}, ${{python}}, ${{home}}"
+        )
+
+    def _secret(self, value: str) -> str:
+        self.secrets.add(value)
+        return value
+
+
+def edit(path: Path, change: Any) -> None:
+    """Apply `change` to the document of an mcp.json and write it back in one step."""
+    document = json.loads(path.read_text()) if path.is_file() else json.loads(BUNDLED.read_text())
+    change(document.setdefault("mcpServers", {}), document)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(json.dumps(document, indent=2) + "\n")
+    fresh.replace(path)

@@ -1,0 +1,179 @@
+"""What every tool server looks like from the road: one verb, `request`, whatever era or transport is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+from gateway.caller import Caller
+from gateway.errors import MethodNotFound, RpcError, UpstreamFailed
+from gateway.servers_file import ServerEntry
+from gateway.wire import CAPABILITIES_KEY, CLIENT_KEY, MODERN, VERSION_KEY
+
+CLIENT_INFO = {"name": "pointsman-gateway", "version": "0.1.0"}
+ASKABLE = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
+LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
+KEPT_META = frozenset(
+    (
+        "progressToken",
+        "traceparent",
+        "tracestate",
+        "baggage",
+        VERSION_KEY,
+        CAPABILITIES_KEY,
+        CLIENT_KEY,
+        LOG_LEVEL_KEY,
+    )
+)
+CHANGED = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/prompts/list_changed": "prompts",
+    "notifications/resources/list_changed": "resources",
+}
+MAX_ROUNDS = 16
+
+
+class Upstream(Protocol):
+    """A connection to one tool server, shared by all callers."""
+
+    entry: ServerEntry
+    info: dict[str, Any]  # what the server said of itself: capabilities, serverInfo, instructions
+    modern: bool | None
+    on_changed: Callable[[str], None]
+
+    async def connect(self) -> None:
+        """Reach the server and learn its era; raises UpstreamFailed with the stage."""
+        ...
+
+    async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """The server's result; raises RpcError for its own error and UpstreamFailed when it gives none."""
+        ...
+
+    async def open_session(self, caller: Caller) -> dict[str, Any] | None:
+        """Open the caller's own legacy session; the server's `initialize` result, None if it has only the new era."""
+        ...
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Pass a legacy client's notification on."""
+        ...
+
+    async def close_session(self, key: str) -> None:
+        """Close what was opened for this downstream session."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the server."""
+        ...
+
+
+def offered(capabilities: dict[str, Any], opened: frozenset[str]) -> dict[str, Any]:
+    """The client capabilities this server may know of: what the operator opened, out of what the caller has."""
+    return {
+        name: value
+        for name, value in capabilities.items()
+        if name in opened or (name not in ASKABLE.values() and "meta" in opened)
+    }
+
+
+def outgoing(params: dict[str, Any], caller: Caller, entry: ServerEntry, *, modern: bool) -> dict[str, Any]:
+    """The parameters as the server gets them: our own `_meta` keys taken out, the era's envelope put in."""
+    given = params.get("_meta") or {}
+    if "meta" in entry.open:
+        meta = {key: value for key, value in given.items() if not key.startswith("pointsman/")}
+    else:
+        meta = {key: value for key, value in given.items() if key in KEPT_META}
+    if modern:
+        meta[VERSION_KEY] = MODERN
+        meta[CAPABILITIES_KEY] = offered(caller.capabilities, entry.open)
+        if caller.info is not None:
+            meta[CLIENT_KEY] = caller.info
+    elif caller.era == "modern":
+        for key in (VERSION_KEY, CAPABILITIES_KEY, CLIENT_KEY, LOG_LEVEL_KEY):
+            meta.pop(key, None)
+    rest = {key: value for key, value in params.items() if key != "_meta"}
+    return {**rest, "_meta": meta} if meta else rest
+
+
+def hello(caller: Caller, entry: ServerEntry) -> dict[str, Any]:
+    """The `initialize` parameters that mirror this caller."""
+    return {
+        "protocolVersion": caller.version if caller.era == "legacy" else "2025-11-25",
+        "capabilities": offered(caller.capabilities, entry.open) if caller.era == "legacy" else {},
+        "clientInfo": caller.info or CLIENT_INFO,
+    }
+
+
+async def answer_question(caller: Caller, entry: ServerEntry, message: dict[str, Any]) -> dict[str, Any]:
+    """Put a server's question to the caller if the operator opened that; the JSON-RPC answer for the server."""
+    reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
+    method = message["method"]
+    try:
+        if method == "ping":
+            return {**reply, "result": {}}
+        if ASKABLE.get(method) not in entry.open:
+            raise MethodNotFound(f"{method} refused: the operator has not opened it for this server")
+        return {**reply, "result": await caller.ask(method, message.get("params"))}
+    except RpcError as error:
+        return {**reply, "error": error.body()}
+
+
+async def in_rounds(
+    send: Callable[[dict[str, Any]], Awaitable[dict[str, Any]]], params: dict[str, Any], caller: Caller
+) -> dict[str, Any]:
+    """A legacy caller's request on a modern server: every `input_required` entry becomes a live question."""
+    result = await send(params)
+    for _ in range(MAX_ROUNDS):
+        if result.get("resultType") != "input_required":
+            return {
+                key: value
+                for key, value in result.items()
+                if key not in ("resultType", "ttlMs", "cacheScope")
+            }
+        questions = result.get("inputRequests") or {}
+        answers = {
+            key: await caller.ask(q.get("method", ""), q.get("params")) for key, q in questions.items()
+        }
+        again = {**params, "inputResponses": answers}
+        if "requestState" in result:
+            again["requestState"] = result["requestState"]
+        result = await send(again)
+    raise UpstreamFailed("call", f"asked for input more than {MAX_ROUNDS} times", sent=True)
+
+
+def result_of(message: dict[str, Any]) -> dict[str, Any]:
+    """The result of a JSON-RPC answer; raises its error."""
+    error = message.get("error")
+    if error is not None:
+        if not isinstance(error, dict):
+            raise UpstreamFailed("read", "its error is not a JSON-RPC error object", sent=True)
+        number = error.get("code")
+        raise RpcError(
+            str(error.get("message", "")),
+            number=number if isinstance(number, int) and number else -32603,
+            data=error.get("data"),
+        )
+    result = message.get("result")
+    if not isinstance(result, dict):
+        raise UpstreamFailed("read", "its answer has neither a result object nor an error", sent=True)
+    return result
+
+
+class Background:
+    """Small tasks nobody waits for, kept until they end so that none is lost half-way."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, work: Any) -> asyncio.Task[Any]:
+        """Run the coroutine beside everything else."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def stop(self) -> None:
+        """Cancel what still runs and wait until it has gone."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,338 @@
+"""A tool server over HTTP: one pool for everybody, modern requests alone, legacy sessions mirrored per caller."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.resolver import ThreadedResolver
+
+from gateway import strictjson
+from gateway.caller import Caller
+from gateway.errors import RpcError, UpstreamFailed
+from gateway.http_session import HttpSession
+from gateway.servers_file import ServerEntry
+from gateway.types import Subject
+from gateway.upstream import CLIENT_INFO, Background, hello, in_rounds, outgoing, result_of
+from gateway.wire import CAPABILITIES_KEY, CLIENT_KEY, MODERN, NAMED, VERSION_KEY, EventReader, encode_header
+
+log = logging.getLogger("gateway.upstream")
+AGENT = "pointsman-gateway/0.1"
+ACCEPT = "application/json, text/event-stream"
+OURSELVES = Subject("gateway:service")
+
+
+def client_pool(connect_seconds: float) -> aiohttp.ClientSession:
+    """The one HTTP client of the process: no cookies, no proxy from the environment, no compression asked for."""
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=4, resolver=GuardedResolver(), ttl_dns_cache=10
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
+        auto_decompress=False,
+        trust_env=False,
+        read_bufsize=2**18,
+    )
+
+
+def forbidden_address(host: str) -> bool:
+    """Whether an address is one no tool server stands at: link-local (cloud metadata), multicast, unspecified."""
+    try:
+        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return False
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_link_local or address.is_multicast or address.is_unspecified
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves a name and hands out only addresses a tool server may stand at; what is checked is connected to."""
+
+    def __init__(self) -> None:
+        self._inner = ThreadedResolver()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The allowed addresses of the host."""
+        found = await self._inner.resolve(host, port, family)
+        if allowed := [one for one in found if not forbidden_address(one["host"])]:
+            return allowed
+        raise OSError(None, f"{host} resolves to an address no tool server may have")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+class HttpUpstream:
+    """One tool server at a URL."""
+
+    def __init__(
+        self, entry: ServerEntry, url: str, headers: dict[str, str], http: aiohttp.ClientSession, limit: int
+    ) -> None:
+        self.entry = entry
+        self.url = url
+        self.http = http
+        self.limit = limit
+        self.info: dict[str, Any] = {}
+        self.modern: bool | None = None
+        self.legacy: bool | None = None  # None: not tried yet
+        self.on_changed: Callable[[str], None] = lambda what: None
+        self.background = Background()
+        self.ids = itertools.count(1)
+        self.sessions: dict[str, HttpSession] = {}
+        self._opening: dict[str, asyncio.Lock] = {}
+        self._listener: asyncio.Task[Any] | None = None
+        self._own = {"Content-Type": "application/json", "Accept": ACCEPT, **headers}
+
+    # -- reaching it -------------------------------------------------------------------------------
+
+    async def connect(self) -> None:
+        """Learn the server's era and what it offers."""
+        host = urlsplit(self.url).hostname or ""
+        if forbidden_address(host):
+            raise UpstreamFailed("resolve", f"{host} is an address no tool server may have")
+        caller = Caller(OURSELVES, info=CLIENT_INFO)
+        try:
+            self.info = await self._modern_request("server/discover", {}, caller)
+            self.modern = MODERN in self.info.get("supportedVersions", ())
+        except RpcError:
+            self.modern = False
+        except UpstreamFailed as failed:
+            if failed.stage not in ("http", "read"):
+                raise
+            self.modern = False  # servers of the old era answer an unknown request in many ways
+        if self.modern:
+            self._watch_modern()
+            return
+        session = await self._session(Caller(OURSELVES, "legacy", info=CLIENT_INFO))
+        if session is None:
+            raise UpstreamFailed("initialize", "it answers neither server/discover nor initialize")
+        self.info = session.hello
+        session.listen()
+
+    def _watch_modern(self) -> None:
+        told = self.info.get("capabilities") or {}
+        kinds = ("tools", "prompts", "resources")
+        wanted = {f"{k}ListChanged": True for k in kinds if (told.get(k) or {}).get("listChanged")}
+        if wanted and (self._listener is None or self._listener.done()):
+            self._listener = self.background.start(self._listen(wanted))
+
+    async def _listen(self, wanted: dict[str, Any]) -> None:
+        caller = _Listener(self.on_changed)
+        while True:
+            caller.request_id = f"watch-{next(self.ids)}"
+            try:
+                await self._modern_request("subscriptions/listen", {"notifications": wanted}, caller)
+            except (RpcError, UpstreamFailed) as error:
+                log.info("%s: no change notifications (%s)", self.entry.name, error)
+                return
+            await asyncio.sleep(1)
+
+    # -- asking it ---------------------------------------------------------------------------------
+
+    async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """The server's result, in the caller's era where the server has it."""
+        if self.modern is None:
+            await self.connect()
+        if caller.era == "modern" and self.modern:
+            return await self._modern_request(method, params, caller)
+        session = await self._session(caller)
+        if session is not None:
+            return await session.request(method, outgoing(params, caller, self.entry, modern=False), caller)
+        return await in_rounds(lambda p: self._modern_request(method, p, caller), params, caller)
+
+    async def _modern_request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        body = outgoing(params, caller, self.entry, modern=True)
+        headers = {**self._own, "MCP-Protocol-Version": MODERN, "Mcp-Method": method, **caller.headers}
+        if (field := NAMED.get(method)) and isinstance(named := params.get(field), str):
+            headers["Mcp-Name"] = encode_header(named)
+        number = caller.request_id if method == "subscriptions/listen" else next(self.ids)
+        message = {"jsonrpc": "2.0", "id": number, "method": method, "params": body}
+        async with self.exchange("POST", headers, message) as response:
+            answer = await self.read(response, number, caller.notify)
+        if answer is None:
+            raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
+        return result_of(answer)
+
+    @asynccontextmanager
+    async def exchange(
+        self, verb: str, headers: dict[str, str], message: dict[str, Any] | None = None
+    ) -> Any:
+        """One HTTP exchange from the pool; connection trouble becomes UpstreamFailed."""
+        sent = False
+        try:
+            async with self.http.request(
+                verb,
+                self.url,
+                data=orjson.dumps(message) if message is not None else None,
+                headers=headers,
+                allow_redirects=False,
+            ) as response:
+                sent = True
+                if 300 <= response.status < 400:
+                    raise UpstreamFailed(
+                        "connect", f"it redirects (HTTP {response.status}): register the new address"
+                    )
+                yield response
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamFailed("connect", f"cannot reach {self.url}: {error.strerror or error}") from None
+        except aiohttp.ClientError as error:
+            stage = "read" if sent else "send"
+            raise UpstreamFailed(
+                stage, f"the connection broke: {error or type(error).__name__}", sent=True
+            ) from None
+
+    async def read(
+        self, response: aiohttp.ClientResponse, number: Any, take: Callable[[dict[str, Any]], Any]
+    ) -> dict[str, Any] | None:
+        """The answer to request `number`; what comes before it goes to `take`. None: the stream ended first."""
+        kind = response.content_type
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise UpstreamFailed("read", "it compresses its answer although nobody asked it to", sent=True)
+        if kind == "text/event-stream" and response.status == 200:
+            return await self.read_events(response, number, take)
+        raw = await self._body(response)
+        if kind != "application/json":
+            if response.status in (401, 403):
+                raise UpstreamFailed(
+                    "auth", f"it answers HTTP {response.status}: check the headers of its entry"
+                )
+            raise UpstreamFailed("http", f"it answers HTTP {response.status} with {kind}", sent=True)
+        answer = self.parse(raw)
+        if not isinstance(answer, dict) or (answer.get("id") != number and "error" not in answer):
+            raise UpstreamFailed(
+                "read", f"HTTP {response.status} with an answer to something else", sent=True
+            )
+        if response.status in (401, 403) and "error" not in answer:
+            raise UpstreamFailed("auth", f"it answers HTTP {response.status}: check the headers of its entry")
+        return answer
+
+    async def read_events(
+        self,
+        response: aiohttp.ClientResponse,
+        number: Any,
+        take: Callable[[dict[str, Any]], Any],
+        mark: Callable[[str, int | None], None] = lambda number, retry: None,
+    ) -> dict[str, Any] | None:
+        """The answer to request `number` out of a stream of events."""
+        reader = EventReader(self.limit)
+        async for chunk in response.content.iter_any():
+            try:
+                events = list(reader.feed(chunk))
+            except ValueError as error:
+                raise UpstreamFailed("read", str(error), sent=True, refusal="result_too_large") from None
+            for data, last, retry in events:
+                mark(last, retry)
+                if not data:
+                    continue
+                message = self.parse(data)
+                if not isinstance(message, dict):
+                    raise UpstreamFailed("read", "an event carries no JSON-RPC message", sent=True)
+                if "method" in message:
+                    await take(message)
+                elif number is not None and message.get("id") == number:
+                    return message
+        return None
+
+    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
+        if (response.content_length or 0) > self.limit:
+            raise UpstreamFailed(
+                "read", f"{response.content_length} bytes are too many", sent=True, refusal="result_too_large"
+            )
+        parts, size = [], 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > self.limit:
+                raise UpstreamFailed(
+                    "read",
+                    f"more than {self.limit} bytes are too many",
+                    sent=True,
+                    refusal="result_too_large",
+                )
+            parts.append(chunk)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def parse(self, raw: bytes) -> Any:
+        """One message of the server, read strictly."""
+        try:
+            return strictjson.read(raw, limit=self.limit)
+        except RpcError as error:
+            raise UpstreamFailed("read", str(error), sent=True) from None
+
+    # -- legacy sessions ---------------------------------------------------------------------------
+
+    async def open_session(self, caller: Caller) -> dict[str, Any] | None:
+        """Open the caller's own session; what the server said."""
+        session = await self._session(caller)
+        return session.hello if session is not None else None
+
+    async def _session(self, caller: Caller) -> HttpSession | None:
+        if self.legacy is False:
+            return None
+        key = caller.session.id if caller.session is not None else f"{caller.subject.id} {caller.era}"
+        session = self.sessions.get(key)
+        if session is not None and not session.gone:
+            return session
+        async with self._opening.setdefault(key, asyncio.Lock()):
+            session = self.sessions.get(key)
+            if session is not None and not session.gone:
+                return session
+            session = HttpSession(self, self._own, caller.session)
+            try:
+                await session.open(hello(caller, self.entry))
+            except RpcError:
+                if self.legacy is None and self.modern:
+                    self.legacy = False
+                    return None
+                raise
+            self.legacy = True
+            self.sessions[key] = session
+            if caller.session is not None:
+                session.listen()
+            return session
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Pass a legacy client's notification to its own session, if it has one."""
+        session = self.sessions.get(caller.session.id) if caller.session is not None else None
+        if session is not None and not session.gone:
+            await session.tell(method, params)
+
+    async def close_session(self, key: str) -> None:
+        """Close what was opened for this downstream session."""
+        self._opening.pop(key, None)
+        session = self.sessions.pop(key, None)
+        if session is not None:
+            await session.close()
+
+    async def close(self) -> None:
+        """Close every session and stop listening."""
+        await asyncio.gather(*(self.close_session(key) for key in list(self.sessions)))
+        await self.background.stop()
+
+
+class _Listener(Caller):
+    """Takes the change notifications of a modern server."""
+
+    __slots__ = ("_changed",)
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        super().__init__(OURSELVES, info=CLIENT_INFO)
+        self._changed = changed
+
+    async def notify(self, message: dict[str, Any]) -> None:
+        """Pass on that a list has changed."""
+        self._changed(message.get("method", ""))

@@ -1,0 +1,333 @@
+"""A tool server as a child process: supervised, its requests told apart by our own ids."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from gateway import strictjson
+from gateway.caller import Caller
+from gateway.children import die_with_parent, end, environment
+from gateway.errors import RpcError, UpstreamFailed
+from gateway.servers_file import ServerEntry
+from gateway.types import Subject
+from gateway.upstream import (
+    CHANGED,
+    CLIENT_INFO,
+    Background,
+    answer_question,
+    hello,
+    in_rounds,
+    outgoing,
+    result_of,
+)
+from gateway.wire import MODERN, SUBSCRIPTION_KEY
+
+log = logging.getLogger("gateway.upstream")
+OURSELVES = Subject("gateway:service")
+WRITE_SECONDS = 10
+PROBE_SECONDS = 5
+
+
+class Process:
+    """One running child and the requests it has not answered yet."""
+
+    def __init__(self, entry: ServerEntry, limit: int, changed: Callable[[str], None]) -> None:
+        self.entry = entry
+        self.limit = limit
+        self.hello: dict[str, Any] = {}
+        self.downstream: Any = None  # the session whose own stream gets what nobody asked for
+        self._changed = changed
+        self._process: asyncio.subprocess.Process | None = None
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, tuple[asyncio.Future[dict[str, Any]], Caller, Any]] = {}
+        self._writing = asyncio.Lock()
+        self._background = Background()
+        self._last_words = b""
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
+        """Start it, in a process group of its own."""
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment(env),
+                cwd=self.entry.cwd or None,
+                limit=self.limit,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        except OSError as error:
+            raise UpstreamFailed("start", f"cannot run {command[0]}: {error.strerror}") from None
+        assert self._process.stderr is not None
+        self._background.start(self._read())
+        self._background.start(self._listen_to_errors(self._process.stderr))
+
+    async def _listen_to_errors(self, stream: asyncio.StreamReader) -> None:
+        while chunk := await stream.read(65_536):
+            self._last_words = (self._last_words + chunk)[-2_000:]
+            log.debug("%s: %s", self.entry.name, chunk[-2_000:].decode("utf-8", "replace").rstrip())
+
+    # -- asking it ---------------------------------------------------------------------------------
+
+    async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """Its result; notifications and questions meanwhile go to the caller."""
+        number = next(self._ids)
+        meta = params.get("_meta") or {}
+        token = meta.get("progressToken")
+        if token is not None:  # two callers may use the same token
+            params = {**params, "_meta": {**meta, "progressToken": number}}
+        future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = (future, caller, token)
+        try:
+            await self._write({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+            return result_of(await future)
+        except asyncio.CancelledError:
+            words = {"requestId": number, "reason": "the caller has gone or the deadline has passed"}
+            if self.alive:
+                self._background.start(self._try_tell("notifications/cancelled", words))
+            raise
+        finally:
+            self._waiting.pop(number, None)
+
+    async def _try_tell(self, method: str, params: dict[str, Any]) -> None:
+        with suppress(UpstreamFailed):
+            await self.tell(method, params)
+
+    async def tell(self, method: str, params: dict[str, Any]) -> None:
+        """Send it a notification."""
+        message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
+        await self._write({**message, "params": params} if params else message)
+
+    async def _write(self, message: dict[str, Any]) -> None:
+        if not self.alive or self._process is None or self._process.stdin is None:
+            raise UpstreamFailed("send", self._epitaph())
+        try:
+            async with asyncio.timeout(WRITE_SECONDS), self._writing:
+                self._process.stdin.write(orjson.dumps(message) + b"\n")
+                await self._process.stdin.drain()
+        except TimeoutError:
+            raise UpstreamFailed("send", "it does not read its input", sent=True) from None
+        except (BrokenPipeError, ConnectionResetError):
+            raise UpstreamFailed("send", self._epitaph(), sent=True) from None
+
+    # -- hearing it --------------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        assert self._process is not None and self._process.stdout is not None
+        reason = ""
+        try:
+            while line := await self._process.stdout.readline():
+                if line.strip():
+                    await self._take(strictjson.read(line, limit=self.limit))
+        except ValueError:
+            reason = f"a line is longer than the {self.limit} bytes allowed"
+        except RpcError as error:
+            reason = f"it does not write JSON lines ({error})"
+        except UpstreamFailed as failed:
+            reason = failed.reason
+        if reason:
+            log.warning("%s: %s; ended", self.entry.name, reason)
+        await end(self._process)
+        failure = UpstreamFailed("read", reason or self._epitaph(), sent=True)
+        for future, _, _ in list(self._waiting.values()):
+            if not future.done():
+                future.set_exception(failure)
+
+    async def _take(self, message: Any) -> None:
+        if not isinstance(message, dict):
+            raise UpstreamFailed("read", "it writes something that is no message")
+        if "method" not in message:
+            number = message.get("id")
+            waiting = self._waiting.get(number) if type(number) is int else None
+            if waiting is not None and not waiting[0].done():
+                waiting[0].set_result(message)
+            return
+        if "id" in message:
+            self._background.start(self._answer(message))
+            return
+        await self._notified(message)
+
+    async def _notified(self, message: dict[str, Any]) -> None:
+        method, params = message["method"], message.get("params") or {}
+        self._changed(method)
+        meta = params.get("_meta") or {}
+        if method == "notifications/progress":
+            waiting = self._waiting.get(params.get("progressToken"))
+            if waiting is not None:
+                await waiting[1].notify({**message, "params": {**params, "progressToken": waiting[2]}})
+        elif SUBSCRIPTION_KEY in meta:
+            waiting = self._waiting.get(meta[SUBSCRIPTION_KEY])
+            if waiting is not None:
+                stamped = {**meta, SUBSCRIPTION_KEY: waiting[1].request_id}
+                await waiting[1].notify({**message, "params": {**params, "_meta": stamped}})
+        elif method not in CHANGED:
+            caller = self._newest()
+            if caller is not None and (method == "notifications/message" or self.downstream is None):
+                await caller.notify(message)
+            elif self.downstream is not None:
+                self.downstream.push(message)
+
+    def _newest(self) -> Caller | None:
+        """The only caller it can mean: with several under way nobody gets what may be another's."""
+        callers = [caller for _, caller, _ in self._waiting.values()]
+        same = {(c.subject.id, c.session.id if c.session else "") for c in callers}
+        return callers[-1] if len(same) == 1 else None
+
+    async def _answer(self, question: dict[str, Any]) -> None:
+        caller = self._newest() or (self.downstream.caller() if self.downstream is not None else None)
+        reply = await answer_question(caller or Caller(OURSELVES), self.entry, question)
+        with suppress(UpstreamFailed):
+            await self._write(reply)
+
+    def _epitaph(self) -> str:
+        code = self._process.returncode if self._process else None
+        lines = self._last_words.decode("utf-8", "replace").strip().splitlines()
+        words = f": {lines[-1][:300]}" if lines else ""
+        return f"its process has ended{f' with code {code}' if code is not None else ''}{words}"
+
+    async def stop(self) -> None:
+        """End it and everything it started."""
+        if self._process is not None:
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            await end(self._process)
+        await self._background.stop()
+
+
+class StdioUpstream:
+    """One tool server behind a command; one process for all, or one for each subject or session."""
+
+    def __init__(self, entry: ServerEntry, command: tuple[str, ...], env: dict[str, str], limit: int) -> None:
+        self.entry = entry
+        self.info: dict[str, Any] = {}
+        self.modern: bool | None = None
+        self.on_changed: Callable[[str], None] = lambda method: None
+        self._command = command
+        self._env = env
+        self._limit = limit
+        self._processes: dict[str, Process] = {}
+        self._starting: dict[str, asyncio.Lock] = {}
+        self._watch: asyncio.Task[Any] | None = None
+        self._background = Background()
+
+    async def connect(self) -> None:
+        """Start the shared process and learn its era."""
+        process = await self._process(Caller(OURSELVES, info=CLIENT_INFO))
+        self.info = process.hello
+        told = self.info.get("capabilities") or {}
+        kinds = ("tools", "prompts", "resources")
+        wanted = {f"{k}ListChanged": True for k in kinds if (told.get(k) or {}).get("listChanged")}
+        if self.modern and wanted and (self._watch is None or self._watch.done()):
+            self._watch = self._background.start(self._listen(process, wanted))
+
+    async def _listen(self, process: Process, wanted: dict[str, Any]) -> None:
+        caller = Caller(OURSELVES, info=CLIENT_INFO, request_id="watch")
+        with suppress(RpcError, UpstreamFailed):
+            params = outgoing({"notifications": wanted}, caller, self.entry, modern=True)
+            await process.request("subscriptions/listen", params, caller)
+
+    def _key(self, caller: Caller) -> str:
+        asked = self.entry.isolation or (
+            "session" if self.entry.open & {"sampling", "elicitation", "roots"} else "shared"
+        )
+        if caller.subject is OURSELVES or asked == "shared" or (self.modern and not self.entry.isolation):
+            if caller.era == "legacy" and caller.session is not None and self.modern and self._dual:
+                return f"session {caller.session.id}"
+            return "shared"
+        if asked == "session" and caller.session is not None:
+            return f"session {caller.session.id}"
+        return f"subject {caller.subject.id} {caller.era}"
+
+    @property
+    def _dual(self) -> bool:
+        """Whether a legacy caller gets a legacy process of its own although the server speaks the new era."""
+        return bool(self.entry.open & {"sampling", "elicitation", "roots"})
+
+    async def _process(self, caller: Caller) -> Process:
+        key = self._key(caller)
+        process = self._processes.get(key)
+        if process is not None and process.alive:
+            return process
+        async with self._starting.setdefault(key, asyncio.Lock()):
+            process = self._processes.get(key)
+            if process is not None and process.alive:
+                return process
+            process = Process(self.entry, self._limit, self.on_changed_method)
+            await process.start(self._command, self._env)
+            try:
+                await self._shake_hands(process, caller, key)
+            except BaseException:
+                await asyncio.shield(process.stop())
+                raise
+            self._processes[key] = process
+            return process
+
+    def on_changed_method(self, method: str) -> None:
+        """Pass on that a list has changed."""
+        self.on_changed(method)
+
+    async def _shake_hands(self, process: Process, caller: Caller, key: str) -> None:
+        if not key.startswith("session "):
+            try:
+                async with asyncio.timeout(PROBE_SECONDS):
+                    params = outgoing({}, caller, self.entry, modern=True)
+                    process.hello = await process.request("server/discover", params, caller)
+                if MODERN in process.hello.get("supportedVersions", ()):
+                    self.modern = True
+                    return
+            except (RpcError, TimeoutError):
+                log.debug("%s: no server/discover", self.entry.name)
+            self.modern = False
+        process.hello = await process.request("initialize", hello(caller, self.entry), caller)
+        process.downstream = caller.session
+        await process.tell("notifications/initialized", {})
+
+    async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
+        """Its result, in the era its process speaks."""
+        process = await self._process(caller)
+        modern = "supportedVersions" in process.hello
+        if not modern:
+            return await process.request(method, outgoing(params, caller, self.entry, modern=False), caller)
+
+        async def send(wanted: dict[str, Any]) -> dict[str, Any]:
+            return await process.request(method, outgoing(wanted, caller, self.entry, modern=True), caller)
+
+        return await send(params) if caller.era == "modern" else await in_rounds(send, params, caller)
+
+    async def open_session(self, caller: Caller) -> dict[str, Any] | None:
+        """The process of this caller; what it said, None where it speaks the new era."""
+        process = await self._process(caller)
+        return None if "supportedVersions" in process.hello else process.hello
+
+    async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
+        """Pass a legacy client's notification to its own process."""
+        process = self._processes.get(self._key(caller))
+        if process is not None and process.alive and process.downstream is not None:
+            await process.tell(method, params)
+
+    async def close_session(self, key: str) -> None:
+        """End the process that was this session's own."""
+        self._starting.pop(f"session {key}", None)
+        process = self._processes.pop(f"session {key}", None)
+        if process is not None:
+            await process.stop()
+
+    async def close(self) -> None:
+        """End every process."""
+        await self._background.stop()
+        await asyncio.gather(*(process.stop() for process in self._processes.values()))
+        self._processes.clear()

@@ -64,15 +64,15 @@ class Store:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._jobs.put(None)
-        if self._writer is not None:
-            await asyncio.to_thread(self._writer.join)
-        if self._readers is not None:
-            await asyncio.to_thread(self._readers.shutdown)
+        writer, readers, self._writer, self._readers = self._writer, self._readers, None, None
+        if readers is not None:
+            await asyncio.to_thread(readers.shutdown)
         for connection in self._opened:
             connection.close()
         self._opened.clear()
-        self._writer = None
+        if writer is not None:  # last, since only a writer can fold the write-ahead log into the file
+            self._jobs.put(None)  # what was asked for before is still written
+            await asyncio.to_thread(writer.join)
 
     async def prepare(self, statements: str) -> None:
         """Create tables that are not there yet."""

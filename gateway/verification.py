@@ -71,10 +71,14 @@ def _heads(
     if not notes:
         found.notes.append(f"no checkpoint of this ledger in {checkpoints.path}")
         return {}
-    if not any(note["ledger"] == ledger for note in notes):
-        message = f"this ledger is not the one that was checkpointed: {notes[-1]['ledger']} stood here"
-        found.wrong(0, "replaced", message)
-        return {}
+    first = next((n for n, note in enumerate(notes) if note["ledger"] == ledger), len(notes))
+    if first and (first == len(notes) or notes[first]["seq"]):  # one begun here has a note of its beginning
+        other = notes[first - 1]
+        found.wrong(
+            0,
+            "replaced",
+            f"this ledger did not begin here: until {other['time']} another stood here, of {other['seq']} records",
+        )
     heads: dict[int, str] = {}
     for note in notes:
         seq, head = note["seq"], note["head"]

@@ -1,0 +1,210 @@
+"""Approvals: for one exact call, by somebody else, once, and over a restart."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import ApprovalError, ApprovalSpent
+from gateway.types import Call, Subject
+from tests.gateway.records import ANA, ASK, BOB, FIXER, LOGS, ROLLBACK, Parts, call, parts, tool
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def rollback(**more: object) -> Call:
+    return call(ROLLBACK, FIXER, service="orders", **more)
+
+
+async def kinds(p: Parts) -> list[tuple[str, str]]:
+    return [(r["kind"], r.get("status", "")) for r in (await p.ledger.search())["records"]]
+
+
+async def test_the_same_call_waits_on_the_same_approval(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        assert asked.status == "pending"
+        assert (asked.tool, asked.arguments, asked.subject) == (
+            "actions__rollback",
+            {"service": "orders"},
+            FIXER.id,
+        )
+        same = await asyncio.gather(*(p.approvals.settle(rollback(), ASK) for _ in range(20)))
+        assert {approval.id for approval in same} == {asked.id}
+        assert await kinds(p) == [("approval", "pending")]
+
+
+async def test_a_grant_comes_from_someone_else_and_serves_once(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        granted = await p.approvals.grant(asked.id, ANA, "the deploy is the cause")
+        assert (granted.status, granted.decided_by, granted.reason) == (
+            "granted",
+            "user:ana",
+            "the deploy is the cause",
+        )
+        found = await p.approvals.settle(rollback(), ASK)
+        assert (found.id, found.status) == (asked.id, "granted")
+        used = rollback()
+        await p.run(used, decision=ASK, approval=asked.id)
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(rollback(), ASK, asked.id)
+        again = await p.approvals.settle(rollback(), ASK)
+        assert (again.status, again.id != asked.id) == ("pending", True)
+        assert (await p.approvals.show(asked.id)).call == used.id
+        assert [kind for kind, _ in await kinds(p)] == ["approval", "grant", "intent", "outcome", "approval"]
+
+
+async def test_of_a_hundred_calls_on_one_grant_exactly_one_runs(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        await p.approvals.grant(asked.id, ANA)
+        ran: list[str] = []
+
+        async def try_it() -> None:
+            made = rollback()
+            approval = await p.approvals.settle(made, ASK)
+            if approval.status == "granted":
+                await p.ledger.intent(made, ASK, approval.id)
+                ran.append(made.id)
+
+        tries = await asyncio.gather(*(try_it() for _ in range(100)), return_exceptions=True)
+        assert len(ran) == 1
+        assert {type(t) for t in tries if t is not None} <= {ApprovalSpent}
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        FIXER,
+        Subject(FIXER.id, ("oncall", "operator")),
+        Subject("agent:coordinator", ("oncall",)),
+        Subject("user:ana", ("oncall",), ("user:operator", "agent:coordinator")),
+        Subject("gateway:service", ("operator",)),
+    ],
+    ids=[
+        "itself",
+        "itself with more roles",
+        "another agent",
+        "a person's token an agent issued",
+        "the gateway",
+    ],
+)
+async def test_nobody_but_a_person_grants(tmp_path: Path, by: Subject) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        with pytest.raises(ApprovalError, match=r"somebody else|needs a person"):
+            await p.approvals.grant(asked.id, by)
+        assert (await p.approvals.show(asked.id)).status == "pending"
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(rollback(), ASK, asked.id)
+
+
+async def test_a_person_does_not_grant_their_own_request(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(call(ROLLBACK, ANA, service="orders"), ASK)
+        with pytest.raises(ApprovalError, match="somebody else"):
+            await p.approvals.grant(asked.id, Subject(ANA.id, ("operator",)))
+        assert (await p.approvals.grant(asked.id, BOB)).status == "granted"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: rollback(to_version="v1"),
+        lambda: call(ROLLBACK, FIXER, service="cart"),
+        lambda: call(ROLLBACK, LOGS, service="orders"),
+        lambda: call(ROLLBACK, Subject(FIXER.id, case="case-2"), service="orders"),
+        lambda: call(tool("actions", "restart"), FIXER, service="orders"),
+        lambda: call(
+            tool("actions", "rollback", {"type": "object", "title": "changed"}), FIXER, service="orders"
+        ),
+    ],
+    ids=[
+        "an argument more",
+        "another argument",
+        "another subject",
+        "another case",
+        "another tool",
+        "the tool pinned anew",
+    ],
+)
+async def test_a_grant_is_worth_nothing_for_another_call(tmp_path: Path, other) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        await p.approvals.grant(asked.id, ANA)
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(other(), ASK, asked.id)
+        assert (await p.approvals.settle(other(), ASK)).id != asked.id
+        await p.run(rollback(), decision=ASK, approval=asked.id)
+
+
+async def test_what_waits_and_what_was_granted_survive_a_restart(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+    async with parts(tmp_path) as p:
+        assert await p.approvals.list("pending") == [asked]
+        await p.approvals.grant(asked.id, ANA)
+    async with parts(tmp_path) as p:
+        assert await p.ledger.recover() == []  # a grant runs nothing by itself
+        found = await p.approvals.settle(rollback(), ASK)
+        assert found.status == "granted"
+        await p.run(rollback(), decision=ASK, approval=found.id)
+    async with parts(tmp_path) as p:
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(rollback(), ASK, asked.id)
+
+
+async def test_what_nobody_answers_expires(tmp_path: Path) -> None:
+    async with parts(tmp_path, expiry=-1) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        assert (await p.approvals.show(asked.id)).status == "expired"
+        with pytest.raises(ApprovalError, match="expired"):
+            await p.approvals.grant(asked.id, ANA)
+        assert (await p.approvals.settle(rollback(), ASK)).id != asked.id
+
+
+async def test_a_grant_that_is_not_used_expires(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        await p.approvals.grant(asked.id, ANA)
+        past = "UPDATE approvals SET expires = '2020-01-01T00:00:00.000000Z'"
+        await p.store.write(lambda c: c.execute(past) and None)
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(rollback(), ASK, asked.id)
+
+
+async def test_a_denial_stands_for_the_same_call_and_cannot_become_a_grant(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        await p.approvals.deny(asked.id, ANA, "not on a Friday")
+        found = await p.approvals.settle(rollback(), ASK)
+        assert (found.id, found.status, found.reason) == (asked.id, "denied", "not on a Friday")
+        with pytest.raises(ApprovalError, match="is denied"):
+            await p.approvals.grant(asked.id, BOB)
+        with pytest.raises(ApprovalSpent):
+            await p.ledger.intent(rollback(), ASK, asked.id)
+        assert await kinds(p) == [("approval", "pending"), ("approval", "denied")]
+
+
+async def test_a_closed_case_withdraws_what_waits_in_it(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        asked = await p.approvals.settle(rollback(), ASK)
+        kept = await p.approvals.settle(
+            call(ROLLBACK, Subject(FIXER.id, case="case-2"), service="orders"), ASK
+        )
+        assert await p.approvals.withdraw("case-1", ANA) == [asked.id]
+        assert [a.id for a in await p.approvals.list("pending")] == [kept.id]
+        with pytest.raises(ApprovalError, match="withdrawn"):
+            await p.approvals.grant(asked.id, ANA)
+
+
+async def test_an_unknown_approval_is_named(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        with pytest.raises(ApprovalError, match="no approval 'a_none'"):
+            await p.approvals.grant("a_none", ANA)

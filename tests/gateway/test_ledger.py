@@ -1,0 +1,484 @@
+"""The ledger: before dispatch, before release, through a crash, and against whoever would change it."""
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gateway.canonical import canonical
+from gateway.errors import KeyTaken, LedgerError, Refusal
+from gateway.types import Rule
+from tests.gateway.records import ANA, ASK, GET, GO, LOGS, ROLLBACK, Parts, call, parts, second_place, text
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+async def test_a_call_stands_as_intent_and_outcome_with_all_that_was_decided(home: Path) -> None:
+    async with parts(home) as p:
+        made = call(resource_type="pods")
+        await p.run(made, "two pods")
+        found = await p.ledger.show(made.id)
+    assert found is not None
+    intent, outcome = found["records"]
+    assert (intent["kind"], outcome["kind"]) == ("intent", "outcome")
+    assert (intent["subject"], intent["chain"]) == ("agent:logs", ["user:ana", "agent:coordinator"])
+    assert (intent["case"], intent["run"], intent["task"]) == ("case-1", "run-1", "task-1")
+    assert (intent["verdict"], intent["rules"], intent["policy"]) == ("call", ["specialists-read"], "p1")
+    assert (intent["tool"], intent["server"], intent["control"]) == (
+        "kubernetes__get",
+        "kubernetes",
+        "enforced",
+    )
+    assert (outcome["status"], outcome["ms"], outcome["prev"]) == ("ok", 1.5, intent["hash"])
+    assert found["arguments"] == {"resource_type": "pods"}
+    assert (found["result"], found["text"]) == (text("two pods"), "two pods")
+
+
+async def test_there_is_no_outcome_without_its_intent_and_no_second_one(home: Path) -> None:
+    async with parts(home) as p:
+        made = call()
+        with pytest.raises(LedgerError, match="no open intent"):
+            await p.ledger.outcome(made, text("x"), status="ok")
+        await p.run(made)
+        with pytest.raises(LedgerError, match="no open intent"):
+            await p.ledger.outcome(made, text("y"), status="ok")
+        assert (await p.ledger.verify())["records"] == 2
+
+
+async def test_a_refusal_is_one_record_with_code_rules_and_words(home: Path) -> None:
+    async with parts(home) as p:
+        made = call(ROLLBACK, service="orders")
+        refusal = Refusal("denied", "agent:logs may not", rules=(Rule("no-acting"),))
+        await p.ledger.refusal(LOGS, refusal, made)
+        await p.ledger.refusal(None, Refusal("unknown_tool", "no such tool"), tool="nowhere__nothing")
+        first, second = (await p.ledger.search(kind="refusal"))["records"]
+        shown = await p.ledger.show(made.id)
+    assert (first["code"], first["rules"], first["control"]) == ("denied", ["no-acting"], "refused")
+    assert first["body"] == {"message": "agent:logs may not"}
+    assert shown is not None and shown["arguments"] == {"service": "orders"}
+    assert (second["tool"], "subject" in second) == ("nowhere__nothing", False)
+
+
+async def test_records_are_found_by_what_they_are_about(home: Path) -> None:
+    async with parts(home) as p:
+        for n in range(5):
+            await p.run(call(n=n))
+        await p.ledger.append("step", ANA, case="case-2", step="plan", body={"specialists": ["logs"]})
+        assert [r["seq"] for r in (await p.ledger.search(case="case-1", kind="intent"))["records"]] == [
+            1,
+            3,
+            5,
+            7,
+            9,
+        ]
+        (step,) = (await p.ledger.search(subject="user:ana"))["records"]
+        assert (step["kind"], step["case"], step["body"]) == ("step", "case-2", {"specialists": ["logs"]})
+        page = await p.ledger.search(limit=4)
+        assert (len(page["records"]), page["next"]) == (4, 4)
+        assert [r["seq"] for r in (await p.ledger.search(after=9, limit=4))["records"]] == [10, 11]
+        assert [r["seq"] for r in (await p.ledger.search(newest=True, limit=2))["records"]] == [10, 11]
+
+
+async def test_export_gives_every_record_in_order_and_bodies_when_asked(home: Path) -> None:
+    async with parts(home) as p:
+        await asyncio.gather(*(p.run(call(n=n), f"answer {n}") for n in range(600)))
+        every = [record async for record in p.ledger.export()]
+        assert [record["seq"] for record in every] == list(range(1, 1201))
+        tail = [record async for record in p.ledger.export(after=1190, bodies=True)]
+        assert [r["seq"] for r in tail] == list(range(1191, 1201))
+        ends = [r for r in tail if r["kind"] == "outcome"]
+        assert ends and all(r["result"]["content"][0]["text"].startswith("answer ") for r in ends)
+
+
+# -- idempotency keys --------------------------------------------------------------------------------
+
+
+async def test_a_key_holds_the_outcome_of_its_call(home: Path) -> None:
+    async with parts(home) as p:
+        assert await p.ledger.find_key(LOGS, "k") is None
+        made = call(key="k", n=1)
+        await p.ledger.intent(made, GO)
+        running = await p.ledger.find_key(LOGS, "k")
+        assert running is not None and (running.call, running.status, running.result) == (
+            made.id,
+            "running",
+            None,
+        )
+        with pytest.raises(KeyTaken):
+            await p.ledger.intent(call(key="k", n=1), GO)
+        await p.ledger.outcome(made, text("one"), status="ok")
+        done = await p.ledger.find_key(LOGS, "k")
+        assert done is not None and (done.status, done.digest, done.result) == (
+            "ok",
+            made.digest,
+            text("one"),
+        )
+        with pytest.raises(KeyTaken, match="another key"):
+            await p.ledger.intent(call(key="k", n=2), GO)
+        assert await p.ledger.find_key(ANA, "k") is None  # another subject's keys are its own
+
+
+async def test_of_a_hundred_calls_with_one_key_one_runs(home: Path) -> None:
+    async with parts(home) as p:
+        tries = await asyncio.gather(
+            *(p.ledger.intent(call(key="once", n=1), GO) for _ in range(100)), return_exceptions=True
+        )
+        assert [type(t) for t in tries if not isinstance(t, int)] == [KeyTaken] * 99
+
+
+async def test_after_a_crash_open_calls_are_unknown_and_their_keys_are_free(home: Path) -> None:
+    async with parts(home) as p:
+        lost, kept = call(key="k", n=1), call()
+        await p.ledger.intent(lost, GO)
+        await p.run(kept)
+    async with parts(home) as p:  # as after a restart
+        assert await p.ledger.recover() == [lost.id]
+        assert await p.ledger.recover() == []
+        found = await p.ledger.find_key(LOGS, "k")
+        assert found is not None and found.status == "unknown"
+        last = (await p.ledger.search(newest=True, limit=1))["records"][0]
+        assert (last["call"], last["status"], last["case"], last["key"]) == (
+            lost.id,
+            "unknown",
+            "case-1",
+            "k",
+        )
+        await p.run(call(key="k", n=1), "again")
+        assert (await p.ledger.verify())["ok"]
+
+
+async def test_a_caller_that_leaves_while_its_intent_is_written_leaves_no_open_call(home: Path) -> None:
+    async with parts(home) as p:
+        started, go_on = threading.Event(), threading.Event()
+
+        def slow(connection: sqlite3.Connection) -> None:
+            started.set()
+            go_on.wait(10)
+
+        first = asyncio.create_task(p.store.write(slow))
+        await asyncio.to_thread(started.wait, 10)
+        gone = asyncio.create_task(p.ledger.intent(call(), GO))
+        await asyncio.sleep(0)
+        gone.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gone
+        go_on.set()
+        await first
+        assert await p.ledger.recover() == []
+        assert [r.get("status") for r in (await p.ledger.search())["records"]] == [None, "cancelled"]
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+async def test_no_secret_reaches_the_file(home: Path) -> None:
+    shapes = {
+        "configured": 's3cr"et-näme',
+        "bearer": "Bearer abcdefghijklmnop1234567890",
+        "ours": "pm_" + "Zy9" * 14,
+        "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhbmEifQ.c2lnbmF0dXJl",
+        "cloud": "AKIAABCDEFGHIJKLMNOP",
+        "forge": "ghp_" + "a1B2" * 9,
+        "url": "postgres://shop:hunter2hunter2@db/orders",
+        "pem": "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBgkqhkiG9w0\n-----END PRIVATE KEY-----",
+    }
+    secret = [
+        "s3cr",
+        "abcdefghijklmnop1234567890",
+        "Zy9Zy9",
+        "c2lnbmF0dXJl",
+        "AKIAABCDEFGH",
+        "a1B2a1B2",
+        "hunter2",
+        "MIIEvQ",
+    ]
+    async with parts(home, secrets=('s3cr"et-näme',)) as p:
+        for words in shapes.values():
+            made = call(
+                query=f"before {words} after", headers={"X-Api-Key": "plainvalue77", "Cookie": "crumb-value"}
+            )
+            await p.run(made, f"log line {words} end")
+            await p.ledger.append("step", LOGS, case="c", body={"note": words, "password": "plainvalue77"})
+            found = await p.ledger.show(made.id)
+            assert (
+                found is not None and "[redacted]" in found["text"] and found["text"].startswith("log line ")
+            )
+        await p.approvals.settle(call(ROLLBACK, password="plainvalue77"), ASK)
+
+        def bodies(connection: sqlite3.Connection) -> bytes:
+            names = [row[0] for row in connection.execute("SELECT digest FROM blobs")]
+            from gateway.ledger import read_blob
+
+            return b"".join(read_blob(connection, name) or b"" for name in names)
+
+        kept = await p.store.read(bodies) + b"".join(f.read_bytes() for f in home.iterdir())
+    for word in [*secret, "plainvalue77", "crumb-value"]:
+        assert word.encode() not in kept, word
+
+
+async def test_ordinary_words_are_kept_as_they_are(home: Path) -> None:
+    words = "token expired; secretName: default-token-x7; https://example.org/a@b?page=2 sk-1 bearer of news"
+    async with parts(home) as p:
+        made = call(next_token_count=5, keys=["a"])
+        await p.run(made, words)
+        found = await p.ledger.show(made.id)
+    assert found is not None
+    assert (found["text"], found["arguments"]) == (words, {"next_token_count": 5, "keys": ["a"]})
+
+
+# -- tampering ---------------------------------------------------------------------------------------
+
+
+async def written(p: Parts) -> None:
+    for n in range(12):
+        await p.run(call(n=n), f"answer {n} " + "long " * 200)
+
+
+def edit(db: sqlite3.Connection) -> None:
+    db.execute("""UPDATE records SET record = replace(record, '"ok"', '"error"') WHERE seq = 6""")
+
+
+def edit_a_column(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE records SET subject = 'user:nobody' WHERE seq = 6")
+
+
+def delete(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM records WHERE seq = 6")
+
+
+def insert(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE records SET seq = seq + 100 WHERE seq >= 6")
+    db.execute("UPDATE records SET seq = seq - 99 WHERE seq > 100")
+    db.execute(
+        "INSERT INTO records SELECT 6, hash, kind, call, time, subject, case_id, tool, verdict, record "
+        "FROM records WHERE seq = 5"
+    )
+
+
+def reorder(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE records SET seq = -1 WHERE seq = 6")
+    db.execute("UPDATE records SET seq = 6 WHERE seq = 7")
+    db.execute("UPDATE records SET seq = 7 WHERE seq = -1")
+
+
+def truncate(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM records WHERE seq > 20")
+
+
+def empty(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM records")
+
+
+def rewrite(db: sqlite3.Connection) -> None:
+    """Edit one record and forge every hash after it, as one who knows the form would."""
+    prev = ""
+    for seq, words in db.execute("SELECT seq, record FROM records ORDER BY seq").fetchall():
+        record = json.loads(words)
+        record["prev"] = prev
+        if seq == 6:
+            record["status"] = "error"
+        raw = canonical(record)
+        prev = hashlib.sha256(raw).hexdigest()
+        db.execute(
+            "UPDATE records SET record = ?, hash = ? WHERE seq = ?", (raw.decode(), bytes.fromhex(prev), seq)
+        )
+
+
+def edit_a_body(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE blobs SET body = x'00', packed = 0 WHERE rowid = (SELECT max(rowid) FROM blobs)")
+
+
+def remove_a_body(db: sqlite3.Connection) -> None:
+    db.execute("DELETE FROM blobs WHERE rowid = (SELECT max(rowid) FROM blobs)")
+
+
+TAMPERS: list[tuple[Callable[[sqlite3.Connection], None], str, int]] = [
+    (edit, "edited", 6),
+    (edit_a_column, "edited", 6),
+    (delete, "deleted", 7),
+    (insert, "edited", 6),
+    (reorder, "edited", 6),
+    (truncate, "truncated", 20),
+    (empty, "truncated", 0),
+    (rewrite, "replaced", 24),
+    (edit_a_body, "body", 0),
+    (remove_a_body, "body", 24),
+]
+
+
+@pytest.mark.parametrize(("tamper", "kind", "seq"), TAMPERS, ids=[t[0].__name__ for t in TAMPERS])
+async def test_verify_finds_what_was_done_and_says_where(
+    home: Path, tamper: Callable[[sqlite3.Connection], None], kind: str, seq: int
+) -> None:
+    async with parts(home) as p:
+        await written(p)
+        assert (await p.ledger.verify())["ok"]
+    db = sqlite3.connect(home / "ledger.db")
+    tamper(db)
+    db.commit()
+    db.close()
+    async with parts(home) as p:
+        answer = await p.ledger.verify()
+    assert not answer["ok"]
+    assert (kind, seq) in {(problem["kind"], problem["seq"]) for problem in answer["problems"]}, answer
+
+
+async def test_a_cut_tail_stays_visible_after_the_ledger_has_grown_again(home: Path) -> None:
+    async with parts(home) as p:
+        await written(p)
+    db = sqlite3.connect(home / "ledger.db")
+    truncate(db)
+    db.commit()
+    db.close()
+    async with parts(home) as p:
+        await written(p)
+    async with parts(home) as p:
+        problems = (await p.ledger.verify())["problems"]
+    assert [(x["kind"], x["seq"]) for x in problems] == [("replaced", 24)]
+
+
+async def test_a_ledger_swapped_whole_is_not_the_one_that_was_checkpointed(
+    home: Path, tmp_path: Path
+) -> None:
+    async with parts(home) as p:
+        await written(p)
+    async with parts(tmp_path / "other" / "home") as p:
+        await written(p)
+    shutil.copy(tmp_path / "other" / "home" / "ledger.db", home / "ledger.db")
+    async with parts(home) as p:
+        problems = (await p.ledger.verify())["problems"]
+    assert [problem["kind"] for problem in problems] == ["replaced"]
+
+
+async def test_a_forged_checkpoint_is_seen(home: Path) -> None:
+    async with parts(home) as p:
+        await written(p)
+        place = second_place(home).path
+        note = json.loads(place.read_bytes().splitlines()[-1])
+        with place.open("ab") as file:
+            file.write(canonical({**note, "seq": 3}) + b"\n")
+        problems = (await p.ledger.verify())["problems"]
+    assert [problem["kind"] for problem in problems] == ["checkpoint"]
+
+
+async def test_a_ledger_begun_anew_in_the_same_place_is_no_alarm(home: Path) -> None:
+    async with parts(home) as p:
+        await written(p)
+    shutil.rmtree(home)
+    async with parts(home) as p:
+        await written(p)
+        assert (await p.ledger.verify())["problems"] == []
+
+
+async def test_the_checkpoint_key_is_readable_by_its_owner_only_and_not_beside_the_ledger(home: Path) -> None:
+    async with parts(home) as p:
+        await written(p)
+        key = second_place(home).path.parent / "signing.key"
+        assert oct(key.stat().st_mode & 0o777) == "0o600"
+        assert not list(home.glob("*.key"))
+
+
+async def test_fifty_clean_ledgers_raise_no_alarm(tmp_path: Path) -> None:
+    chance = random.Random(4)
+    for n in range(50):
+        async with parts(tmp_path / str(n) / "home") as p:
+            for _ in range(chance.randrange(3)):
+                await asyncio.gather(
+                    *(p.run(call(n=chance.random()), "w" * chance.randrange(900)) for _ in range(5))
+                )
+                await p.ledger.refusal(LOGS, Refusal("denied", "no"), call(ROLLBACK))
+            if chance.random() < 0.5:
+                await p.ledger.intent(call(), GO)
+        async with parts(tmp_path / str(n) / "home") as p:
+            await p.ledger.recover()
+            assert (await p.ledger.verify())["problems"] == [], n
+
+
+# -- kill -9 -----------------------------------------------------------------------------------------
+
+CHILD = """
+import asyncio, os, sys
+from pathlib import Path
+from tests.gateway.records import GO, call, parts, text
+
+async def work(p, out, done):
+    while True:
+        made = call(key="", pid=os.getpid())
+        made = type(made)(f"{os.getpid()}-{made.id}", *[getattr(made, n) for n in
+            ("verb", "subject", "tool", "arguments", "digest", "key", "meta")])
+        await p.ledger.intent(made, GO)
+        os.write(done, f"{made.id}\\n".encode())        # the tool runs
+        await p.ledger.outcome(made, text("x" * 700), status="ok")
+        os.write(out, f"{made.id}\\n".encode())         # the result is released
+
+async def main(home):
+    done = os.open(home / "executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    out = os.open(home / "released", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    async with parts(home) as p:
+        await p.ledger.recover()
+        print("ready", flush=True)
+        await asyncio.gather(*(work(p, out, done) for _ in range(16)))
+
+asyncio.run(main(Path(sys.argv[1])))
+"""
+
+
+async def test_kill_9_loses_no_executed_call_and_no_released_result(home: Path) -> None:
+    chance = random.Random(9)
+    home.mkdir()
+    for _ in range(10):
+        child = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-c",
+            CHILD,
+            str(home),
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        )
+        assert child.stdout is not None and await child.stdout.readline() == b"ready\n"
+        await asyncio.sleep(chance.uniform(0.01, 0.25))  # a moment chosen by chance is the point here
+        child.send_signal(signal.SIGKILL)
+        await child.wait()
+    executed = set((home / "executed").read_text().split())
+    released = set((home / "released").read_text().split())
+    async with parts(home) as p:
+        unknown = set(await p.ledger.recover())
+        every = [record async for record in p.ledger.export()]
+        answer = await p.ledger.verify()
+    intents = {r["call"] for r in every if r["kind"] == "intent"}
+    outcomes = {r["call"]: r["status"] for r in every if r["kind"] == "outcome"}
+    assert len(released) > 100
+    assert executed - intents == set()
+    assert {name for name in released if outcomes.get(name) != "ok"} == set()
+    assert intents == outcomes.keys()
+    assert {name for name, status in outcomes.items() if status == "unknown"} >= unknown
+    assert answer["problems"] == []
+
+
+async def test_the_rules_of_a_decision_are_kept_with_the_intent(home: Path) -> None:
+    async with parts(home) as p:
+        made = call(GET)
+        await p.ledger.intent(made, ASK)
+        (record,) = (await p.ledger.search(verdict="request"))["records"]
+    assert record["rules"] == ["remediation-asks"]

@@ -1,4 +1,4 @@
-"""Incidents made for a test: noisy series with a step, log lines, spans and changes, written as a recording."""
+"""Incidents made for a test: noisy series with a step, log lines, spans and changes, as a recording."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Incident:
             moment += timedelta(seconds=every)
 
     def trace(self, moment: datetime, *spans: tuple[str, str, str, float, float, str]) -> None:
-        """One trace from rows (id and parent as "b<a", service, name, start offset ms, duration ms, error)."""
+        """One trace from rows: id and parent as "b<a", service, name, start ms, duration ms, error."""
         trace = f"t{len(self.spans)}"
         for ids, service, name, offset, duration, error in spans:
             own, _, parent = ids.partition("<")

@@ -1,4 +1,4 @@
-"""A relay: the bundled tool servers under their public names, each call with an id, as a gateway gives."""
+"""A relay: the bundled tool servers under their public names, each call with an id, as a gateway gives.
 
 Real tool servers over in-memory MCP connections; no policy, no ledger.
 """

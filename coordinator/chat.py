@@ -304,7 +304,7 @@ def _without_case(intent: Intent) -> Answer:
         text = "There is no case yet, so there is no reference to open. Ask what is going on first."
     else:
         text = (
-            "I cannot answer that. I look into incidents: ask what is going on, and I find out what is wrong, "
+            "I cannot answer that. I look into incidents: ask what is going on, and I find out what, "
             "since when and why."
         )
     return Answer(kind=intent.kind, sentences=(Sentence(text=text),))

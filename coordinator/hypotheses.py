@@ -11,7 +11,7 @@ from coordinator.types import Hypothesis
 from specialists.types import Cause, Claim, Evidence, Finding, Scope
 
 COMPONENT_KINDS = ("app", "service", "deployment", "statefulset", "daemonset", "pod", "node", "database")
-AGREEMENT = 0.35  # how much of another specialist's confidence counts as support
+AGREEMENT = 0.6  # how much of another specialist's confidence counts as support
 CONTRADICTION = 0.5  # how much of a ruling-out claim's confidence counts against
 CEILING = 0.97  # nobody is ever surer than this
 PLAUSIBLE_CHANGE = 0.3  # a change less likely than this explains nothing
@@ -115,12 +115,12 @@ def _with_agreement(suspect: Suspect, all_: list[Suspect]) -> Suspect:
         for name in other.by:
             if name not in suspect.by:
                 others[name] = max(others.get(name, 0.0), other.confidence)
-    doubt = 1 - suspect.confidence
-    for confidence in others.values():
-        doubt *= 1 - AGREEMENT * confidence
     if not others:
         return suspect
-    return suspect.moved(1 - doubt, f"raised: {_names(others)} also point at {suspect.component}")
+    raised = suspect.confidence
+    for confidence in others.values():
+        raised += (1 - raised) * suspect.confidence * AGREEMENT * confidence
+    return suspect.moved(raised, f"raised: {_names(others)} also point at {suspect.component}")
 
 
 def _with_contradiction(suspect: Suspect, claims: tuple[tuple[str, Claim], ...]) -> Suspect:
@@ -140,7 +140,7 @@ def _changes_before_symptoms(
 ) -> list[Suspect]:
     """A change on the component that went wrong first ranks before the symptoms it explains."""
     first = first_symptom(claims, scope)
-    changes = [s for s in suspects if is_change(s.cause) and s.confidence >= PLAUSIBLE_CHANGE]
+    changes = [s for s in suspects if is_change(s.cause) and s.cause.confidence >= PLAUSIBLE_CHANGE]
     settled: set[str] = set()
     for change in sorted(changes, key=lambda s: -s.confidence):
         if change.component in settled:

@@ -41,12 +41,11 @@ def write_files(directory: str, force: bool = False) -> list[str]:
     """Write pointsman.toml, mcp.json and policy/ into a directory; the paths written."""
     root = Path(directory)
     files = {root / "pointsman.toml": SETTINGS} | _defaults(root)
-    if taken := [str(path) for path in files if path.exists()]:
-        if not force:
-            raise UsageError(
-                f"nothing was written: {', '.join(taken)} already there; "
-                "choose another directory, or overwrite with --force"
-            )
+    if (taken := [str(path) for path in files if path.exists()]) and not force:
+        raise UsageError(
+            f"nothing was written: {', '.join(taken)} already there; "
+            "choose another directory, or overwrite with --force"
+        )
     for path, text in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

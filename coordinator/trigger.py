@@ -99,9 +99,8 @@ def _from_alertmanager(payload: dict[str, Any], alerts: list[dict[str, Any]]) ->
     first = min(firing, key=lambda a: str(a.get("startsAt") or "~"))
     labels = {**_texts(payload.get("commonLabels")), **_texts(first.get("labels"))}
     notes = {**_texts(payload.get("commonAnnotations")), **_texts(first.get("annotations"))}
-    services = tuple(
-        dict.fromkeys(s for a in firing if (s := _service({**labels, **_texts(a.get("labels"))})))
-    )
+    common = _texts(payload.get("commonLabels"))
+    services = (_service(common | _texts(a.get("labels"))) for a in firing)
     title = notes.get("summary") or str(payload.get("title", "")) or labels.get("alertname", "Alert")
     question = ". ".join(dict.fromkeys(t for t in (title, notes.get("description", "")) if t))
     return Trigger(
@@ -111,7 +110,7 @@ def _from_alertmanager(payload: dict[str, Any], alerts: list[dict[str, Any]]) ->
         scope=Scope(
             onset=when(first.get("startsAt")),
             namespace=labels.get("namespace", ""),
-            services=services,
+            services=tuple(dict.fromkeys(s for s in services if s)),
             alert=first,
         ),
         severity=labels.get("severity", ""),

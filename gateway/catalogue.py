@@ -302,6 +302,9 @@ class Catalogue:
 
     def serve_builtin(self, tools: list[Tool]) -> None:
         """Take in the tools of the gateway's own server."""
+        for tool in tools:
+            if trouble := self._compiled(tool):
+                raise ValueError(f"{tool.public}: {trouble}")
         self.builtin = {tool.public: tool for tool in tools}
         self._rebuild()
 

@@ -35,7 +35,7 @@ from tool_servers.world import World
 if TYPE_CHECKING:
     from tool_servers.live.prometheus import Prometheus
 
-POINTS = 6000  # in one answer
+POINTS = 7500  # in one answer
 
 Names = Annotated[list[str], Field(description="Only these metrics; empty = all.", max_length=100)]
 Services = Annotated[list[str], Field(description="Only these services; empty = all.", max_length=100)]

@@ -15,10 +15,12 @@ _MASKS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"\b\d{1,3}(?:\.\d{1,3}){3}(?::\d+)?\b"), "<ip>"),
     (re.compile(r"\b(?:[0-9a-fA-F]{1,4}:){3,7}[0-9a-fA-F]{1,4}\b"), "<ip>"),
     (re.compile(r"\b0x[0-9a-fA-F]+\b"), "<hex>"),
+    (re.compile(r"(?<![\w<.])[-+]?\d+\.\d+(?:[eE][-+]?\d+)?(?![\d.])"), "<n>"),
     (re.compile(r"\b(?=[0-9a-fA-F]*\d)(?=[0-9a-fA-F]*[a-fA-F])[0-9a-fA-F]{7,}\b"), "<hex>"),
     (re.compile(r"\"[^\"]*\d[^\"]*\"|\"[^\"]{41,}\""), '"<text>"'),
     (re.compile(r"'[^']*\d[^']*'|'[^']{41,}'"), "'<text>'"),
-    (re.compile(r"(?<![A-Za-z<])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?"), "<n>"),
+    (re.compile(r"(?<=[A-Za-z]{2})\d{3,}\b"), "<n>"),
+    (re.compile(r"(?<![\w<.])[-+]?\d+(?:[.,]\d+)*(?:[eE][-+]?\d+)?"), "<n>"),
     (re.compile(r"(?<=[-_/#])[A-Za-z]*\d[A-Za-z0-9]*\b"), "<id>"),
 )
 

@@ -98,3 +98,9 @@ async def test_a_repository_says_that_it_has_no_flags_and_which_commits_it_has(r
 async def test_a_directory_that_is_no_repository_is_said(tmp_path):
     world = a_world(tmp_path / "state", git=str(tmp_path))
     assert "not a git repository" in await refusal(world, "changes", "commits")
+
+
+async def test_a_recording_comes_before_a_live_source_that_is_set(recording, repository, tmp_path):
+    world = a_world(tmp_path / "state", recording=str(recording), git=str(repository))
+    found = await data(world, "changes", "commits")
+    assert [commit["author"] for commit in found["commits"]] == ["ben", "ana"]

@@ -109,7 +109,9 @@ async def test_huge_messages_are_cut_and_pages_stay_small(world, recording):
         ('relation "orders" does not exist', 'relation "orders" does not exist'),
         ("mail to ana@example.org bounced", "mail to <email> bounced"),
         ("GET /items/42/price 200", "GET /items/<n>/price <n>"),
-        ("http2 stream reset", "http2 stream reset"),
+        ("http2 stream reset by user31234", "http2 stream reset by user<n>"),
+        ("drift of -3.1234567e-05 at p95", "drift of <n> at p95"),
+        ("shop-7d9f4b6c8-x2x7k restarted", "shop-<hex>-<id> restarted"),
     ],
 )
 def test_variable_parts_are_masked(message, template):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 READY_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LOG_LINES = 6
+SETTLE_SECONDS = 15.0
+POLL_SECONDS = 0.1
 PERSON_SECONDS = 12 * 3600
 
 
@@ -71,6 +73,20 @@ async def tokens(found: Found, login: str = "") -> Access:
         person = await client.issue_token(f"user:{name}", "oncall", seconds=PERSON_SECONDS)
         coordinator = await client.issue_token("agent:coordinator", "coordinator", seconds=PERSON_SECONDS)
     return Access(url=url, coordinator=coordinator, person=person, login=name)
+
+
+async def servers_settled(access: Access) -> None:
+    """Wait until every tool server was reached or given up, so that a fresh gateway offers what it has."""
+    from coordinator.gateway_client import GatewayClient
+
+    async with GatewayClient(access, access.person or access.coordinator) as client:
+        deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        while asyncio.get_running_loop().time() < deadline:
+            listed = await client.read("gateway__list_servers", {})
+            states = [str(server.get("state")) for server in listed.get("servers") or []]
+            if not any(state in ("idle", "connecting") for state in states):
+                return
+            await asyncio.sleep(POLL_SECONDS)
 
 
 def login_name(given: str = "") -> str:

@@ -48,6 +48,8 @@ async def open_session(
         from specialists.roster import Roster
 
         access = await private_gateway.tokens(found, settings.login)
+        if found.private:
+            await private_gateway.servers_settled(access)
         runner = CaseRunner(
             access,
             Roster.from_settings(roster_settings),

@@ -53,16 +53,16 @@ def schema_of(known: dict[str, Shape]) -> dict[str, Any]:
 
 def _entities() -> dict[str, Any]:
     subject = _record({"id": (_STRING, True), "name": (_STRING, True)})
-    tool = {name: (_BOOL, True) for name in ("readOnly", "destructive", "idempotent", "openWorld")}
-    tool |= {"name": (_STRING, True), "labels": (_STRINGS, True)}
+    thing = {name: (_BOOL, True) for name in ("readOnly", "destructive", "idempotent", "openWorld")}
+    thing |= {"name": (_STRING, True), "labels": (_STRINGS, True)}  # the same for all, so that rules fit all
     return {
         "Role": {},
         "Server": {},
         "Agent": {"memberOfTypes": ["Role"], "shape": subject},
         "User": {"memberOfTypes": ["Role"], "shape": subject},
-        "Tool": {"memberOfTypes": ["Server"], "shape": _record(tool)},
-        "Resource": {"memberOfTypes": ["Server"], "shape": _record({"uri": (_STRING, True)})},
-        "Prompt": {"memberOfTypes": ["Server"], "shape": _record({"name": (_STRING, True)})},
+        "Tool": {"memberOfTypes": ["Server"], "shape": _record(thing)},
+        "Resource": {"memberOfTypes": ["Server"], "shape": _record({**thing, "uri": (_STRING, True)})},
+        "Prompt": {"memberOfTypes": ["Server"], "shape": _record(thing)},
     }
 
 

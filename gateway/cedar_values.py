@@ -214,7 +214,7 @@ def _is_whole(value: Any) -> bool:
 
 
 def _number(value: float) -> dict[str, Any]:
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise Unreadable("an argument is not a finite number")
     return {"text": canonical(value).decode(), "rounded": decimal(value)}
 

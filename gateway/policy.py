@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from gateway.scopes import Selection, concerns, selected
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
+_PLACE = re.compile(r" (?:in context for|on entity type) \S+")
 SHIPPED = Path(__file__).parent / "defaults" / "policy"
 
 
@@ -80,17 +82,28 @@ class Policy:
         return Policy(self.statements, tools)
 
     def _check(self) -> None:
-        problems = []
+        problems: dict[str, None] = {}  # one message a place and attribute, in order
         for statement in self.statements:
             result = cedarpy.validate_policies(statement.text, self._schema)
             for problem in result.errors:
                 message = problem.error.replace(f"for policy `{problem.policy_id}`, ", "")
                 line, column = locate(statement, message)
-                problems.append(
-                    f"{statement.file}:{line}:{column}: {statement.rule.id}: {message}{_hint(message)}"
-                )
+                message = _PLACE.sub(
+                    "", message
+                )  # it comes once for every action and type it was checked with
+                name = "" if statement.rule.id == statement.rule.where else f"{statement.rule.id}: "
+                problems.setdefault(f"{statement.file}:{line}:{column}: {name}{message}{_hint(message)}")
         if problems:
             raise PolicyError("\n".join(problems))
+
+    def reloaded(
+        self, source: str | Path, tools: Iterable[Tool] | None = None
+    ) -> tuple[Policy, PolicyError | None]:
+        """The policies as they stand on disk now; this very set, and why, when those do not fit."""
+        try:
+            return Policy.load(source, self.tools if tools is None else tools), None
+        except PolicyError as error:
+            return self, error
 
     def permits(self, tool: Tool) -> list[Rule]:
         """The rules that let somebody call or request this tool, under circumstances of their own."""
@@ -168,7 +181,7 @@ class Policy:
                 decided = self._evaluate(selection, facts)
                 if "now" not in selection.reads:
                     _remember(self._decided, key, decided)
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             message = str(error) or type(error).__name__
             return Decision("deny", errors=(f"not decidable: {message}",), policy=self.digest)
         return decided
@@ -263,6 +276,6 @@ def _remember(cache: OrderedDict[Any, Any], key: Any, value: Any) -> None:
 def _hint(message: str) -> str:
     if "unrecognized action" in message:
         return '; no such tool is registered: add its server first, or write `resource in Server::"NAME"`'
-    if "attribute" in message and "not found" in message:
-        return "; check the spelling, and test an optional one with `has` first"
+    if "attribute" in message:
+        return "; check the spelling, and test what may be absent with `has` first"
     return ""

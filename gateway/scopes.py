@@ -46,7 +46,7 @@ def selected(
     known: bool,
 ) -> Selection:
     """The policies whose scope fits this subject, action and resource, with the entities they need."""
-    kind = TYPES.get(subject.kind)
+    kind = TYPES.get(subject.kind) if subject.name else None
     plain = group in ("read", "prompt")
     if kind is None or not (known or plain):
         what = (
@@ -151,17 +151,16 @@ def reads(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
 def _entities(
     principal: Uid, subject: Subject, roles: list[Uid], resource: Uid, server: Uid, tool: Tool
 ) -> list[dict[str, Any]]:
-    if resource[0] == "Tool":
-        attributes: dict[str, Any] = {
-            "name": tool.name,
-            "readOnly": tool.read_only,
-            "destructive": tool.destructive,
-            "idempotent": tool.idempotent,
-            "openWorld": tool.open_world,
-            "labels": sorted(tool.labels),
-        }
-    else:
-        attributes = {"uri" if resource[0] == "Resource" else "name": tool.name}
+    attributes: dict[str, Any] = {
+        "name": tool.name,
+        "readOnly": tool.read_only,
+        "destructive": tool.destructive,
+        "idempotent": tool.idempotent,
+        "openWorld": tool.open_world,
+        "labels": sorted(tool.labels),
+    }
+    if resource[0] == "Resource":
+        attributes["uri"] = tool.name
     who = {"id": subject.id, "name": subject.name}
     return [
         *(_entity(role) for role in dict.fromkeys(roles)),

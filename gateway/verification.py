@@ -77,7 +77,7 @@ def _heads(
         found.wrong(
             0,
             "replaced",
-            f"this ledger did not begin here: until {other['time']} another stood here, of {other['seq']} records",
+            f"this ledger did not begin here: another one, with {other['seq']} records, stood here",
         )
     heads: dict[int, str] = {}
     for note in notes:

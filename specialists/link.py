@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import httpx2
 from anyio import BrokenResourceError, ClosedResourceError
@@ -145,6 +146,7 @@ class Link:
         async with AsyncExitStack() as stack:
             target = self._target
             if isinstance(target, str):
+                await _knock(target)
                 http = await stack.enter_async_context(self._http())
                 target = streamable_http_client(target, http_client=http, max_sse_event_size=None)
             client = Client(target, client_info=about, elicitation_callback=_leave_it_to_a_person, cache=None)
@@ -207,6 +209,15 @@ class _Held:
             await asyncio.wait({self._task})
         if not self._task.cancelled() and (error := self._task.exception()):
             log.info("the connection to the gateway ended with %s", _words(_cause(error)))
+
+
+async def _knock(url: str) -> None:
+    """Raise OSError at once if nobody listens, before a client with all its tasks is started."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    _, writer = await asyncio.open_connection(parts.hostname, port)
+    writer.close()
+    await writer.wait_closed()
 
 
 async def _leave_it_to_a_person(context: ClientRequestContext, params: ElicitRequestParams) -> ElicitResult:

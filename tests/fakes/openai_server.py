@@ -163,7 +163,7 @@ def text(content: Any) -> str:
 
 def data_lines(result: str) -> list[str]:
     """The lines of a result that are quotable data: those that hold a record, else all after the header."""
-    lines = [line.strip() for line in result.splitlines()[1:] if len(line.strip()) >= 3]
+    lines = [line.strip() for line in result.splitlines()[1:] if len(line.strip()) >= 3 and line[0] != "…"]
     return [line for line in lines if line.startswith("{")] or lines
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import inspect
 import json
 import os
 import sys
@@ -32,9 +33,7 @@ from starlette.responses import JSONResponse
 
 from tests.fakes.openai_server import listening
 
-Answer = (
-    Any  # text, {"text", "data"}, {"error"}, {"refusal"}, {"approval"}, {"ask"}, {"delay"}, or a function
-)
+Answer = Any  # text, {"text", "data"}, {"error"}, {"refusal"}, {"approval"}, {"ask"}, a result, a function
 
 
 @dataclass
@@ -47,6 +46,7 @@ class SmallGateway:
     log: Path | None = None
     made: list[dict[str, Any]] = field(default_factory=list)  # calls that ran, in order
     keys: list[str] = field(default_factory=list)  # every key that arrived, replays included
+    _replayed: int = 0
     _done: dict[str, CallToolResult] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -54,11 +54,10 @@ class SmallGateway:
 
     async def _list(self, _context: Any, _params: Any) -> ListToolsResult:
         schema = {"type": "object", "properties": {}, "additionalProperties": True}
-        shown = [
-            Tool(name=name, description=f"The tool {name}.", input_schema=self.schemas.get(name, schema))
-            for name in self.tools
-        ]
-        return ListToolsResult(tools=shown)
+        named = [(name, self.schemas.get(name, schema)) for name in self.tools]
+        return ListToolsResult(
+            tools=[Tool(name=n, description=f"The tool {n}.", input_schema=s) for n, s in named]
+        )
 
     async def _call(
         self, _context: Any, params: CallToolRequestParams
@@ -67,11 +66,13 @@ class SmallGateway:
         self.keys.append(key)
         self._write({"arrived": params.name, "key": key})
         if key in self._done:
+            self._replayed += 1
             earlier = self._done[key]
             return earlier.model_copy(update={"meta": {**(earlier.meta or {}), "pointsman/replayed": True}})
-        call = f"C{len(self.made) + 1}"
+        call = f"C{len(self.keys) - self._replayed}"
         answer = self.tools.get(params.name, {"refusal": "unknown_tool"})
         answer = answer(arguments) if callable(answer) else answer
+        answer = await answer if inspect.isawaitable(answer) else answer
         if isinstance(answer, dict):
             await asyncio.sleep(answer.get("delay", 0))
             if refused := refusal(call, params.name, answer):
@@ -112,6 +113,9 @@ class SmallGateway:
 
 
 def released(call: str, answer: Answer) -> CallToolResult:
+    """The result with the call's id; an upstream's own result passes as it is."""
+    if isinstance(answer, CallToolResult):
+        return answer.model_copy(update={"meta": {**(answer.meta or {}), "pointsman/call": call}})
     parts = answer if isinstance(answer, dict) else {"text": answer}
     text = str(parts.get("error") or parts.get("text") or "")
     return CallToolResult(

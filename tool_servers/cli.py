@@ -46,7 +46,7 @@ def _serve_all(arguments: list[str] | None) -> None:
     _add_http(parser)
     _add_live(parser, tuple(_LIVE))
     options = parser.parse_args(arguments)
-    from tool_servers import serving
+    from tool_servers import access_log, serving
     from tool_servers.errors import NotFound
 
     names = [name for name in options.only.split(",") if name] or list(serving.NAMES)
@@ -54,6 +54,7 @@ def _serve_all(arguments: list[str] | None) -> None:
         if name not in serving.NAMES:
             raise NotFound("--only", name, serving.NAMES, "server")
     world = _world(options)
+    access_log.write_to(world.state_directory / "access.log")
     servers = {name: serving.build(name, world) for name in names}
     serving.serve_http(servers, options.port, options.ready_fd, with_parent=True)
 

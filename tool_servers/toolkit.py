@@ -15,6 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, TextContent, Tool, ToolAnnotations
 from pydantic import BaseModel, Field, ValidationError
 
+from tool_servers import access_log
 from tool_servers.errors import BadInput, ToolServerError
 
 READ = ToolAnnotations(
@@ -66,6 +67,7 @@ class ToolServer(MCPServer[Any]):
             raise ToolError(
                 f"unknown argument {key!r} for {name}; allowed: {', '.join(sorted(known)) or 'none'}"
             )
+        access_log.note(self.name, name)
         try:
             return await super().call_tool(name, arguments, context)
         except ToolError as error:

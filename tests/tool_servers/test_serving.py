@@ -144,3 +144,18 @@ async def test_a_link_to_another_recording_is_followed_while_serving(recording, 
             aside.symlink_to(other)
             os.replace(aside, link)
             assert (await client.call_tool("search", {"text": "pool"})).structured_content["total"] == 0
+
+
+async def test_the_servers_keep_their_own_count_of_calls(recording, tmp_path):
+    state = tmp_path / "s"
+    with child("tool_servers", "--recording", recording, "--state", state, "--only", "logs,actions") as (
+        url,
+        _,
+    ):
+        async with Client(f"{url}/logs/mcp") as client:
+            await client.call_tool("search", {"text": "pool"})
+            await client.call_tool("search", {"nonsense": 1}, meta=None)
+        async with Client(f"{url}/actions/mcp") as client:
+            await client.call_tool("status", {})
+    lines = [json.loads(line) for line in (state / "access.log").read_text().splitlines()]
+    assert [(line["server"], line["tool"]) for line in lines] == [("logs", "search"), ("actions", "status")]

@@ -74,7 +74,7 @@ def set_(
     if as_json:
         print(json.dumps({"specialist": name, "file": str(path), **changes}, indent=2))
     else:
-        print(f"{name} runs {_roster(str(path)).where(name)} ({mode}); written to {path}")
+        print(f"{name}: {mode}, {_roster(str(path)).where(name)}; written to {path}")
 
 
 def _roster(config: str | None) -> Any:

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from gateway.cli import gateway
+from gateway.errors import GatewayError
 
 
 def main() -> None:
@@ -15,9 +16,7 @@ def main() -> None:
     app.command()(gateway)
     try:
         app()
-    except Exception as error:
-        if not hasattr(error, "exit_code"):
-            raise
+    except GatewayError as error:
         print(f"pointsman: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 

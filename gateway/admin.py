@@ -6,8 +6,8 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from gateway.canonical import digest
 from gateway.caller import Caller
+from gateway.canonical import digest
 from gateway.errors import GatewayError, InvalidParams, MethodNotFound
 from gateway.servers_file import ServerEntry
 from gateway.types import Tool
@@ -294,8 +294,8 @@ class Admin:
             flagged = [t["name"] for t in server.offered_tools() if t["flags"] and t["name"] in chosen]
             if flagged:
                 raise GatewayError(
-                    f"{', '.join(flagged)} were flagged: look at `pointsman servers diff {name}`, then name each with "
-                    "--tool, or take --unflagged or --all"
+                    f"{', '.join(flagged)} were flagged: look at `pointsman servers diff {name}`, "
+                    "then name each with --tool, or take --unflagged or --all"
                 )
         approved = await catalogue.approve(server, chosen, caller.subject) if chosen else []
         return {"name": name, "approved": approved, "waiting": catalogue.candidates(server, unflagged=False)}

@@ -124,7 +124,7 @@ class Catalogue:
                 wait = min(wait * 2, LONGEST_WAIT)
 
     async def refresh(self, server: Server) -> bool:
-        """Connect if need be and list the tools again; False, with stage and error in the server, when that fails."""
+        """Connect if need be and list the tools again; when that fails, the server says at which stage."""
         server.state = "connecting" if server.state != "ready" else server.state
         try:
             async with asyncio.timeout(self._connect_seconds + 5):

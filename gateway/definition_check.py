@@ -18,8 +18,8 @@ _ORDERS = re.compile(
     re.IGNORECASE,
 )
 _SECRETS = re.compile(
-    r"\.ssh/|id_rsa|\.env\b|/etc/(?:passwd|shadow)|\.aws/credentials|mcp\.json|(?:api|private) ?keys? (?:of|from) the user"
-    r"|conversation history|chat history",
+    r"\.ssh/|id_rsa|\.env\b|/etc/(?:passwd|shadow)|\.aws/credentials|mcp\.json"
+    r"|(?:api|private) ?keys? (?:of|from) the user|conversation history|chat history",
     re.IGNORECASE,
 )
 

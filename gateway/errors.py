@@ -23,7 +23,6 @@ GatewayError
 
 from __future__ import annotations
 
-
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

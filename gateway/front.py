@@ -92,7 +92,7 @@ class Front:
         await self._route(scope, receive, send, headers, subject, endpoint)
 
     def _stranger(self, headers: dict[bytes, bytes]) -> int | None:
-        """The status for a request that a web page may have made us receive (DNS rebinding, foreign origins)."""
+        """The status for a request a web page may have sent (DNS rebinding, foreign origins)."""
         host = headers.get(b"host", b"")
         if host not in self._known_hosts:
             name = host.decode("latin-1").lower()
@@ -126,7 +126,7 @@ class Front:
         subject: Subject,
         endpoint: str,
     ) -> None:
-        version = headers.get(b"mcp-protocol-version", b"").decode("latin-1")
+        version = headers.get(b"mcp-protocol-version", b"").strip().decode("latin-1")
         modern = bool(version) and version not in LEGACY
         verb = scope["method"]
         if verb == "POST":
@@ -418,7 +418,7 @@ class Front:
 
 
 class _Watch:
-    """Notices, for a request that takes longer than a moment, that its caller has gone; keeps its stream alive."""
+    """Notices when the caller of a longer request has gone, and keeps its stream alive."""
 
     def __init__(self, caller: HttpCaller, receive: Receive, task: asyncio.Task[Any]) -> None:
         self._caller = caller
@@ -496,5 +496,7 @@ def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def _param_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
-    found = {k.decode(): v.decode("latin-1") for k, v in headers.items() if k.startswith(b"mcp-param-")}
+    found = {
+        k.decode(): v.strip().decode("latin-1") for k, v in headers.items() if k.startswith(b"mcp-param-")
+    }
     return found or NO_HEADERS

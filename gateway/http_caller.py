@@ -1,4 +1,4 @@
-"""A caller over HTTP: answered with JSON, or with server-sent events once something comes before the answer."""
+"""A caller over HTTP: answered with JSON, or with events once something comes before the answer."""
 
 from __future__ import annotations
 

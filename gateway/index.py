@@ -96,7 +96,8 @@ class Index:
         if len(servers) > 1:
             raise Refusal(
                 "quarantined",
-                f"{uri} is offered by {', '.join(sorted(servers))}: read it on /servers/NAME/mcp of the one you mean",
+                f"{uri} is offered by {', '.join(sorted(servers))}: "
+                "read it on /servers/NAME/mcp of the one you mean",
             )
         if not servers:
             raise Refusal("unknown_tool", f"no server offers {uri!r}: resources/list shows what there is")

@@ -1,4 +1,4 @@
-"""What each MCP method does: lists from the pins or the servers, everything that acts through the one road."""
+"""What each MCP method does: lists from pins and servers, all that acts through the one road."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gateway.wire import MODERN, SERVER_KEY
 
 SERVER_INFO = {"name": "pointsman", "title": "Pointsman gateway", "version": "0.1.0"}
 TTL_MS = 5_000
+LEGACY_ONLY = ("resources/subscribe", "resources/unsubscribe")
 NO_ENVELOPE = ("resultType", "ttlMs", "cacheScope")
 
 
@@ -33,7 +34,7 @@ class Methods:
 
     async def answer(self, caller: Caller, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """The result of one request; raises RpcError."""
-        if method in VERBS:
+        if method in VERBS and (caller.era == "legacy" or method not in LEGACY_ONLY):
             return await self._gateway.call(caller, method, params)
         try:
             if method == "tools/list":
@@ -147,7 +148,7 @@ class Methods:
         return {**result, "ttlMs": TTL_MS}
 
     async def initialize(self, caller: Caller) -> dict[str, Any]:
-        """The answer to `initialize`; on a server's own endpoint what that server says, as far as it is opened."""
+        """The answer to `initialize`; on a server's own endpoint what that server says."""
         own = {
             "protocolVersion": caller.version,
             "capabilities": self.capabilities(caller.endpoint, modern=False),
@@ -178,9 +179,9 @@ class Methods:
         wanted = []
         for name in names:
             server = self._catalogue.servers.get(name)
-            if server is not None and server.upstream is not None:
-                if "logging" in (server.upstream.info.get("capabilities") or {}):
-                    wanted.append(server.upstream.request("logging/setLevel", {"level": level}, caller))
+            upstream = server.upstream if server is not None else None
+            if upstream is not None and "logging" in (upstream.info.get("capabilities") or {}):
+                wanted.append(upstream.request("logging/setLevel", {"level": level}, caller))
         async with asyncio.timeout(self._gateway.settings.connect_seconds):
             told = await asyncio.gather(*wanted, return_exceptions=True)
         if caller.endpoint and told and isinstance(told[0], RpcError) and told[0].number == -32602:

@@ -177,8 +177,8 @@ class Gateway:
         if found.status == "unknown" and not (call.tool.read_only or call.tool.idempotent):
             raise Refusal(
                 "upstream_unavailable",
-                f"call {found.call} under this key was cut off and may have run: look at what it did, and use another "
-                "key to make it again",
+                f"call {found.call} under this key was cut off and may have run: look at what it did, "
+                "and use another key to make it again",
             )
         return None
 
@@ -212,7 +212,7 @@ class Gateway:
             ending = Ending("unknown" if failed.sent else "error", refusal=_failure(call, failed))
         except TimeoutError:
             seconds = self.deadline(call)
-            message = f"{call.tool.public} gave no answer within {seconds:g} s and may have run: ask for less, or wait"
+            message = f"{call.tool.public} gave no answer within {seconds:g} s and may have run: ask for less"
             ending = Ending("unknown", refusal=Refusal("deadline_exceeded", message))
         except asyncio.CancelledError:
             await asyncio.shield(self.ledger.outcome(call, {}, status="cancelled", ms=now_ms() - started))
@@ -250,10 +250,10 @@ class Gateway:
         if result is None:
             return ending
         check = self.catalogue.checks.get(call.tool.digest, (None, None))[1]
-        if check is not None and "structuredContent" in result and result.get("isError") is not True:
-            if trouble := problem(check, result["structuredContent"]):
-                message = f"the result of {call.tool.public} does not fit its approved schema: {trouble}"
-                return Ending("error", refusal=Refusal("schema_mismatch", message))
+        checked = check is not None and "structuredContent" in result and result.get("isError") is not True
+        if checked and (trouble := problem(check, result["structuredContent"])):
+            message = f"the result of {call.tool.public} does not fit its approved schema: {trouble}"
+            return Ending("error", refusal=Refusal("schema_mismatch", message))
         if call.tool.server != "gateway":
             result = self.targets.cleaned(target, self.redactor.clean(result))
             self.labels.saw(call)
@@ -302,7 +302,7 @@ class Gateway:
         except LedgerError as error:
             refusal = Refusal("ledger_unavailable", f"nothing runs unrecorded: {error}", retry_after=5)
         if method != "tools/call":
-            raise refusal_error(refusal, call)
+            raise refusal_error(refusal, call, params.get("uri"))
         asks = (
             refusal.code == "approval_pending"
             and caller.era == "modern"

@@ -59,8 +59,8 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         sock.close()
         raise GatewayRunning(
-            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; stop what listens there, or choose "
-            "another port with --port (0 takes a free one)"
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}; "
+            "stop what listens there, or choose another port with --port (0 takes a free one)"
         ) from None
     sock.listen(1024)
     sock.setblocking(False)
@@ -68,7 +68,7 @@ def listen(settings: Settings) -> socket.socket:
 
 
 def die_with_parent() -> None:
-    """End when the process that started us ends: by signal where the system has one, else when stdin closes."""
+    """Have the system end us when the process that started us ends; elsewhere stdin tells."""
     if sys.platform == "linux":
         import ctypes
 
@@ -77,6 +77,15 @@ def die_with_parent() -> None:
 
 class Quiet(uvicorn.Server):
     """Uvicorn that ends normally at SIGTERM and SIGINT, so that everything else is let go of in order."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.listening = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.listening.set()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -134,8 +143,9 @@ async def _serve(
         _write_private(about_file, {**about, "operator_token": operator["token"]})
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         try:
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.005)
+            await asyncio.wait(
+                (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
+            )
             _tell(ready_fd, {"url": url, "pid": os.getpid(), "home": str(home)})
             log.info("gateway on %s, home %s", url, home)
             await serving

@@ -66,7 +66,7 @@ def refusal_result(refusal: Refusal, call: Call | None, era: str, state: str = "
             "method": "elicitation/create",
             "params": {
                 "mode": "form",
-                "message": f"Approval {refusal.approval}: {refusal.message}. An answer here only looks again.",
+                "message": f"Approval {refusal.approval}: {refusal.message}. Answering looks again, no more.",
                 "requestedSchema": {"type": "object", "properties": {}},
             },
         }
@@ -81,10 +81,12 @@ def refusal_result(refusal: Refusal, call: Call | None, era: str, state: str = "
     return {**result, "resultType": "complete"} if era == "modern" else result
 
 
-def refusal_error(refusal: Refusal, call: Call | None) -> RpcError:
+def refusal_error(refusal: Refusal, call: Call | None, uri: object = None) -> RpcError:
     """The refusal as a JSON-RPC error, for methods that have no result to put it in."""
     data = refusal_data(refusal)
     if call is not None:
         data["call"] = call.id
+    if isinstance(uri, str):
+        data["uri"] = uri
     number = -32602 if refusal.code == "unknown_tool" else REFUSED
     return RpcError(f"{refusal.code}: {refusal.message}", number=number, data=data)

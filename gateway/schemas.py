@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from re import _parser as regex  # the standard library's own reading of a pattern
+from importlib import import_module
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -17,6 +17,7 @@ from gateway.canonical import canonical
 MAX_SCHEMA = 262_144
 MAX_STRING = 100_000
 Check = Any
+_read_pattern = import_module("re._parser").parse  # the standard library's own reading of a pattern
 
 
 def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Any:
@@ -40,32 +41,34 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: An
                     yield from validator.descend(value, inner, path=name, schema_path=pattern)
 
 
+_UNSURE = ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS", "ATOMIC_GROUP")
 _LINEAR = {"pattern": _pattern, "patternProperties": _pattern_properties}
 
 
 def linear(pattern: str) -> bool:
     """Whether matching the pattern cannot take more than quadratic time: no repeat inside a repeat."""
     try:
-        return not _nested(regex.parse(pattern), repeats=0)
+        return not _nested(_read_pattern(pattern), repeats=0)
     except (re.error, RecursionError):
         return False
 
 
 def _nested(part: Any, repeats: int) -> bool:
-    for operation, value in part:
-        name = str(operation)
-        if name in ("MAX_REPEAT", "MIN_REPEAT", "POSSESSIVE_REPEAT"):
+    return any(_risky(str(operation), value, repeats) for operation, value in part)
+
+
+def _risky(operation: str, value: Any, repeats: int) -> bool:
+    match operation:
+        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
             low, high, inner = value
             counts = repeats + (1 if high - low > 1 else 0)
-            if counts > 1 or _nested(inner, counts):
-                return True
-        elif name == "SUBPATTERN" and _nested(value[-1], repeats):
-            return True
-        elif name == "BRANCH" and (repeats or any(_nested(branch, repeats) for branch in value[1])):
-            return True
-        elif name in ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS", "ATOMIC_GROUP"):
-            return True
-    return False
+            return counts > 1 or _nested(inner, counts)
+        case "SUBPATTERN":
+            return _nested(value[-1], repeats)
+        case "BRANCH":
+            return bool(repeats) or any(_nested(branch, repeats) for branch in value[1])
+        case _:
+            return operation in _UNSURE
 
 
 def compile_schema(schema: Any) -> Check:

@@ -124,7 +124,7 @@ class Server:
 
 
 def make_tool(entry: ServerEntry, name: str, public: str, definition: dict[str, Any], digest: str) -> Tool:
-    """The tool with its risk: the operator's word over the server's, and the worst where nobody says anything."""
+    """The tool with its risk: the operator's word, else the server's, else the worst."""
     told = definition.get("annotations")
     hints = told if isinstance(told, dict) else {}
     over = entry.tools.get(name, {})

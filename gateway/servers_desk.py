@@ -78,7 +78,7 @@ class ServersDesk:
             async with open_app(self.settings, self.home) as app:
                 if tool == "list_servers":
                     return await self._idle(app, arguments)
-                if f"${{child:" in app.catalogue.get(arguments["name"]).entry.url:
+                if "${child:" in app.catalogue.get(arguments["name"]).entry.url:
                     raise UsageError(
                         f"{arguments['name']} runs with the gateway only: start `pointsman gateway` first"
                     )

@@ -122,8 +122,8 @@ def check_name(name: str) -> None:
     """Refuse a server name that would make tool names ambiguous."""
     if not _NAME.fullmatch(name) or "__" in name or name.endswith("_") or name == "gateway":
         raise UsageError(
-            f"server name {name!r} refused: it takes letters, digits, '_', '.', '-' (at most 32), no '__', no '_' at "
-            "the end, and not 'gateway'; choose another"
+            f"server name {name!r} refused: it takes letters, digits, '_', '.', '-' (at most 32), no '__', "
+            "no '_' at the end, and not 'gateway'; choose another"
         )
 
 

@@ -32,7 +32,8 @@ def read_foreign(path: Path) -> Found:
     if "packages" in document or "remotes" in document:
         return _registry(document)
     raise ServersFileError(
-        f"cannot read {path}: it has none of mcpServers (Claude, Cursor), servers (VS Code), packages (registry)"
+        f"cannot read {path}: it has none of mcpServers (Claude, Cursor), servers (VS Code), "
+        "packages (registry)"
     )
 
 

@@ -1,4 +1,4 @@
-"""What can be set for the gateway: the table `[gateway]` of pointsman.toml, and POINTSMAN_GATEWAY__NAME over it."""
+"""What can be set: the table `[gateway]` of pointsman.toml, and POINTSMAN_GATEWAY__NAME over it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,12 @@ class Settings(BaseSettings):
 
     @classmethod
     def settings_customise_sources(
-        cls, settings_cls: Any, init_settings: Any, env_settings: Any, **_: Any
+        cls,
+        settings_cls: Any,
+        init_settings: Any,
+        env_settings: Any,
+        dotenv_settings: Any,
+        file_secret_settings: Any,
     ) -> Any:
         """The environment wins over the file."""
         return env_settings, init_settings

@@ -1,4 +1,4 @@
-"""Finds what a request is about: the approved tool, or the server behind a resource, a prompt, a completion."""
+"""Finds what a request is about: the approved tool, or the server behind a resource or a prompt."""
 
 from __future__ import annotations
 

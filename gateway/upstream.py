@@ -1,4 +1,4 @@
-"""What every tool server looks like from the road: one verb, `request`, whatever era or transport is behind it."""
+"""What a tool server looks like from the road: one verb, `request`, whatever is behind it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Upstream(Protocol):
         ...
 
     async def open_session(self, caller: Caller) -> dict[str, Any] | None:
-        """Open the caller's own legacy session; the server's `initialize` result, None if it has only the new era."""
+        """Open the caller's own legacy session; the server's hello, None if it has only the new era."""
         ...
 
     async def notify(self, method: str, params: dict[str, Any], caller: Caller) -> None:
@@ -68,7 +68,7 @@ class Upstream(Protocol):
 
 
 def offered(capabilities: dict[str, Any], opened: frozenset[str]) -> dict[str, Any]:
-    """The client capabilities this server may know of: what the operator opened, out of what the caller has."""
+    """The client capabilities this server may know of: those the caller has and the operator opened."""
     return {
         name: value
         for name, value in capabilities.items()
@@ -105,7 +105,7 @@ def hello(caller: Caller, entry: ServerEntry) -> dict[str, Any]:
 
 
 async def answer_question(caller: Caller, entry: ServerEntry, message: dict[str, Any]) -> dict[str, Any]:
-    """Put a server's question to the caller if the operator opened that; the JSON-RPC answer for the server."""
+    """Put a server's question to the caller if the operator opened that; the answer for the server."""
     reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
     method = message["method"]
     try:

@@ -1,4 +1,4 @@
-"""A tool server over HTTP: one pool for everybody, modern requests alone, legacy sessions mirrored per caller."""
+"""A tool server over HTTP: one pool, modern requests alone, legacy sessions mirrored per caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from gateway.http_session import HttpSession
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
 from gateway.upstream import CLIENT_INFO, Background, hello, in_rounds, outgoing, result_of
-from gateway.wire import CAPABILITIES_KEY, CLIENT_KEY, MODERN, NAMED, VERSION_KEY, EventReader, encode_header
+from gateway.wire import MODERN, NAMED, EventReader, encode_header
 
 log = logging.getLogger("gateway.upstream")
 AGENT = "pointsman-gateway/0.1"
@@ -33,7 +33,7 @@ OURSELVES = Subject("gateway:service")
 
 
 def client_pool(connect_seconds: float) -> aiohttp.ClientSession:
-    """The one HTTP client of the process: no cookies, no proxy from the environment, no compression asked for."""
+    """The one HTTP client of the process: no cookies, no proxy of the environment, no compression."""
     connector = aiohttp.TCPConnector(
         limit=0, keepalive_timeout=4, resolver=GuardedResolver(), ttl_dns_cache=10
     )
@@ -49,7 +49,7 @@ def client_pool(connect_seconds: float) -> aiohttp.ClientSession:
 
 
 def forbidden_address(host: str) -> bool:
-    """Whether an address is one no tool server stands at: link-local (cloud metadata), multicast, unspecified."""
+    """Whether no tool server stands at this address: link-local (cloud metadata), multicast, unspecified."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
@@ -59,7 +59,7 @@ def forbidden_address(host: str) -> bool:
 
 
 class GuardedResolver(AbstractResolver):
-    """Resolves a name and hands out only addresses a tool server may stand at; what is checked is connected to."""
+    """Resolves a name to addresses a tool server may stand at; what is checked is connected to."""
 
     def __init__(self) -> None:
         self._inner = ThreadedResolver()
@@ -171,7 +171,7 @@ class HttpUpstream:
     @asynccontextmanager
     async def exchange(
         self, verb: str, headers: dict[str, str], message: dict[str, Any] | None = None
-    ) -> Any:
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         """One HTTP exchange from the pool; connection trouble becomes UpstreamFailed."""
         sent = False
         try:
@@ -199,7 +199,7 @@ class HttpUpstream:
     async def read(
         self, response: aiohttp.ClientResponse, number: Any, take: Callable[[dict[str, Any]], Any]
     ) -> dict[str, Any] | None:
-        """The answer to request `number`; what comes before it goes to `take`. None: the stream ended first."""
+        """The answer to request `number`; what comes before goes to `take`. None: the stream ended first."""
         kind = response.content_type
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise UpstreamFailed("read", "it compresses its answer although nobody asked it to", sent=True)

@@ -166,7 +166,7 @@ class Process:
         self._changed(method)
         meta = params.get("_meta") or {}
         if method == "notifications/progress":
-            waiting = self._waiting.get(params.get("progressToken"))
+            waiting = self._waiting.get(params.get("progressToken", 0))
             if waiting is not None:
                 await waiting[1].notify({**message, "params": {**params, "progressToken": waiting[2]}})
         elif SUBSCRIPTION_KEY in meta:

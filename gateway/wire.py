@@ -34,11 +34,13 @@ _PLAIN = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _DECIMAL = re.compile(r"-?[0-9]+(\.0+)?")
 _KEYWORDS_ONE = frozenset(
-    "items contains unevaluatedItems additionalProperties propertyNames unevaluatedProperties not if then else "
-    "contentSchema".split()
+    (
+        *("items", "contains", "unevaluatedItems", "additionalProperties", "propertyNames"),
+        *("unevaluatedProperties", "not", "if", "then", "else", "contentSchema"),
+    )
 )
-_KEYWORDS_LIST = frozenset("allOf anyOf oneOf prefixItems".split())
-_KEYWORDS_MAP = frozenset("patternProperties dependentSchemas $defs definitions".split())
+_KEYWORDS_LIST = frozenset(["allOf", "anyOf", "oneOf", "prefixItems"])
+_KEYWORDS_MAP = frozenset(["patternProperties", "dependentSchemas", "$defs", "definitions"])
 
 
 def encode_header(value: str) -> str:
@@ -66,18 +68,23 @@ def check_modern(message: dict[str, Any], headers: dict[bytes, bytes]) -> dict[s
     """Check that headers and body of a 2026-07-28 request agree; its `_meta`."""
     params = message.get("params")
     meta = params.get("_meta") if isinstance(params, dict) else None
-    if not isinstance(meta, dict) or VERSION_KEY not in meta or CAPABILITIES_KEY not in meta:
+    if (
+        not isinstance(params, dict)
+        or not isinstance(meta, dict)
+        or VERSION_KEY not in meta
+        or CAPABILITIES_KEY not in meta
+    ):
         raise InvalidParams(
-            f"params._meta must carry {VERSION_KEY!r} and {CAPABILITIES_KEY!r}: every request of this version does"
+            f"params._meta must carry {VERSION_KEY!r} and {CAPABILITIES_KEY!r} in every request"
         )
-    if headers.get(b"mcp-protocol-version", b"").decode("latin-1") != meta[VERSION_KEY]:
+    if headers.get(b"mcp-protocol-version", b"").strip().decode("latin-1") != meta[VERSION_KEY]:
         raise HeaderMismatch("the MCP-Protocol-Version header does not match the version in params._meta")
-    if headers.get(b"mcp-method", b"").decode("latin-1") != message["method"]:
+    if headers.get(b"mcp-method", b"").strip().decode("latin-1") != message["method"]:
         raise HeaderMismatch("the Mcp-Method header does not match the method in the body")
     field = NAMED.get(message["method"])
     if field and (named := params.get(field)) is not None:
         raw = headers.get(b"mcp-name")
-        if decode_header(raw.decode("latin-1") if raw is not None else None) != named:
+        if decode_header(raw.strip().decode("latin-1") if raw is not None else None) != named:
             raise HeaderMismatch(f"the Mcp-Name header does not match params.{field} in the body")
     if meta[VERSION_KEY] != MODERN:
         raise RpcError(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOOKBACK = timedelta(minutes=90)  # how much of the quiet time before an alert is compared with
 SURELY = timedelta(minutes=3)  # how long before an alert the trouble was there at least
+SOON = timedelta(minutes=10)  # the same where what is new can be told by when it was first seen
 LATE = timedelta(minutes=30)  # how late an alert may be: the quiet time ends this long before it
 
 
@@ -62,12 +63,12 @@ class Window:
     surely: datetime  # from here on the incident was surely going on
 
     @classmethod
-    def of(cls, task: Task, alert: Alert) -> Window:
+    def of(cls, task: Task, alert: Alert, late: timedelta = LATE) -> Window:
         """Around the earliest moment the case knows of; symptoms found by others move it back."""
         fired = alert.fired or task.scope.now or datetime.now(UTC)
         now = task.scope.now or max(fired, datetime.now(UTC))
         began = onset(task)
-        edge = began - timedelta(minutes=2) if began and began <= now else fired - LATE
+        edge = began - timedelta(minutes=2) if began and began <= now else fired - late
         surely = max(edge, (began or fired - SURELY))
         return cls(start=edge - LOOKBACK, quiet_end=edge, now=max(now, fired), surely=min(surely, now))
 
@@ -125,6 +126,9 @@ class Casebook:
         if result.is_error:
             said = result.text.strip().splitlines()
             self.missing.append(f"{tool}: {said[0][:200] if said else 'an error without words'}")
+            return None
+        if not isinstance(result.data, dict):
+            self.missing.append(f"{tool}: it answered without data")
             return None
         return result
 

@@ -81,7 +81,7 @@ def _conclude(
     outside = facts.outside[0] if facts.outside and facts.outside[0].confidence >= SURE_OF_OUTSIDE else None
     explained = outside is not None and not _ours(outside, ranked)
     named = [s for s in ranked if not s.struck and s.points >= ENOUGH][:3]
-    named = named[:1] + [s for s in named[1:] if not s.cons]
+    named = named[:1] + [s for s in named[1:] if not s.cons and s.points >= best.points - 1.2]
     claims: list[Claim | None] = []
     causes: list[Cause] = []
     if outside and explained:
@@ -216,7 +216,7 @@ def _none_claim(
 
 def _decoys(ranked: list[Suspect], guilty: set[str]) -> list[Suspect]:
     """Changes that a hurried person might blame: live near the onset, or on the failing service."""
-    near = [s for s in ranked if s.key not in guilty and (s.direct or _tempting(s))]
+    near = [s for s in ranked if s.key not in guilty and (s.direct or _tempting(s)) and not s.first]
     return sorted(near, key=lambda s: -s.points)[:MOST_DECOYS]
 
 

@@ -222,6 +222,8 @@ def _replaced(old: str, new: str, text_new: str) -> list[Effect]:
     s, t = ["".join(m) for m in STRING.findall(old)], ["".join(m) for m in STRING.findall(new)]
     if s != t and squeeze(STRING.sub("#", old)) == squeeze(STRING.sub("#", new)):
         was, now = next(((x, y) for x, y in zip(s, t, strict=False) if x != y), ("", ""))
+        if " " in was.strip():
+            return [Effect("text", 0.6, f"changes the text “{was[:50]}”", new)]
         return [Effect("literal", 1.0, f'changes "{was}" to "{now}"', new)]
     before, after = words(old) - words(new), words(new) - words(old)
     if before or after:

@@ -118,6 +118,8 @@ def write(value: float, metric: str, unit: str, largest: float) -> str:
         return f"{_digits(value)} B"
     if not unit and re.search(r"(per_sec\w*|_rps|_qps|_tps)(_|$)", low):
         return f"{_digits(value)}/s"
+    if unit.startswith("1/"):
+        return f"{_digits(value)}{unit[1:]}"
     return f"{_digits(value)} {unit}".strip()
 
 

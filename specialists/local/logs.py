@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from specialists.local import times
-from specialists.local.casework import Casebook, backed, mentions, quote, same_service, short
+from specialists.local.casework import SOON, Casebook, Window, backed, mentions, quote, same_service, short
 from specialists.local.mechanisms import Mechanism, hosts, mechanism, outside_hosts
 from specialists.types import Card, Cause, Claim, Event, Evidence, Task
 
@@ -28,6 +28,7 @@ STARTED = re.compile(
     r"\b(start(ed|ing)|restart|reload|deploy|version|feature flag|enabled|disabled|migrat|scal)", re.I
 )
 MOST_NEW, MOST_NOISE = 8, 3
+SURELY_SEEN = 6.0  # expected sightings that did not happen
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Pattern:
     usual: float  # the baseline's count, brought to the length of the incident's window
     baseline: int
     first: datetime | None
+    emerged: bool  # whether it was not there for so long that it would have been seen
     evidence: Evidence
 
     @property
@@ -50,7 +52,7 @@ class Pattern:
 
     @property
     def new(self) -> bool:
-        return self.loud and self.count >= 1 and self.usual < 0.5 and self.baseline <= 1
+        return self.loud and self.count >= 1 and ((self.usual < 0.5 and self.baseline <= 1) or self.emerged)
 
     @property
     def more(self) -> bool:
@@ -82,26 +84,25 @@ class LogsSpecialist:
     async def investigate(self, task: Task, toolbox: Toolbox) -> AsyncIterator[Event]:
         """Compare the patterns with the quiet time and report the ones that tell something."""
         book = Casebook(self.card.name, task, toolbox)
-        window = book.window
-        result = await book.ask(
-            "logs__patterns",
-            start=times.iso(window.quiet_end),
-            end=times.iso(window.now),
-            baseline_start=times.iso(window.start),
-            baseline_end=times.iso(window.quiet_end),
-            limit=200,
-        )
+        window = book.window = Window.of(task, book.alert, SOON)
+        result = await self._patterns(book, window.quiet_end)
+        if result and not any(p["baseline_count"] for p in result.data.get("patterns", ())):
+            window = book.window = replace(window, quiet_end=max(window.surely, window.quiet_end))
+            result = await self._patterns(book, window.quiet_end)
         if result is None:
             yield book.finding("The logs could not be read.")
             return
-        scale = (window.now - window.quiet_end).total_seconds() / max(
-            1.0, (window.quiet_end - window.start).total_seconds()
-        )
-        patterns = [p for raw in result.data.get("patterns", ()) if (p := read(raw, result, scale))]
+        long = window.now - window.quiet_end
+        listed = list(result.data.get("patterns", ()))
+        known = min((t for raw in listed if (t := times.parse(raw["first_seen"]))), default=window.start)
+        known = max(known, window.start)
+        scale = long.total_seconds() / max(1.0, (window.quiet_end - known).total_seconds())
+        patterns = [p for raw in listed if (p := read(raw, result, scale, known, window.now))]
         telling = sorted((p for p in patterns if p.new or p.more), key=_order)
         services = {p.service for p in patterns} | set(task.scope.services)
         first = first_failing(telling, services, book.alert.service)
         detail = await self._detail(book, first) if first else None
+        telling.sort(key=lambda p: p is not first)
         claims = [
             *(told(p) for p in telling[:MOST_NEW]),
             *blames(telling, services),
@@ -112,6 +113,17 @@ class LogsSpecialist:
         causes = sorted(explain(telling, services, first), key=lambda c: -c.confidence)
         yield book.finding(
             summary(telling, patterns, first, causes), claims=backed(claims), causes=tuple(causes[:4])
+        )
+
+    async def _patterns(self, book: Casebook, edge: datetime) -> ToolResult | None:
+        """The patterns since a moment against those before it."""
+        return await book.ask(
+            "logs__patterns",
+            start=times.iso(edge),
+            end=times.iso(book.window.now),
+            baseline_start=times.iso(book.window.start),
+            baseline_end=times.iso(edge),
+            limit=200,
         )
 
     async def _detail(self, book: Casebook, first: Pattern) -> Claim | None:
@@ -146,7 +158,19 @@ class LogsSpecialist:
 KNOWN = {"timestamp", "service", "severity", "message", "trace_id", "span_id", "request_id", "logger"}
 
 
-def read(raw: dict[str, Any], result: ToolResult, scale: float) -> Pattern | None:
+def emerged(raw: dict[str, Any], known: datetime, now: datetime) -> bool:
+    """Whether at its present rate it would surely have been seen earlier, had it been there."""
+    first = times.parse(raw["first_seen"])
+    many = raw["count"] + raw["baseline_count"]
+    if first is None or many < 4:
+        return False
+    since = max((now - first).total_seconds(), 60.0)
+    return (first - known).total_seconds() * many / since >= SURELY_SEEN
+
+
+def read(
+    raw: dict[str, Any], result: ToolResult, scale: float, known: datetime, now: datetime
+) -> Pattern | None:
     """A pattern with the line of the result that shows it."""
     counted = f"{raw['count']} {raw['baseline_count']} {raw['severity']} {raw['service']}"
     template = str(raw["template"]).replace("\n", "\\n")
@@ -162,6 +186,7 @@ def read(raw: dict[str, Any], result: ToolResult, scale: float) -> Pattern | Non
         usual=raw["baseline_count"] * scale,
         baseline=int(raw["baseline_count"]),
         first=times.parse(raw.get("first_seen")),
+        emerged=emerged(raw, known, now),
         evidence=words,
     )
 

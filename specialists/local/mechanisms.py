@@ -271,7 +271,8 @@ MECHANISMS: tuple[Mechanism, ...] = (
     _m(
         "timeouts",
         "dependency",
-        r"deadline|timed? ?out|timeout|etimedout|context canceled|took too long|slow query|exceeded \d+ ?m?s",
+        r"deadline|did not (answer|respond)|no (answer|response)|timed? ?out|timeout|etimedout"
+        r"|context canceled|took too long|slow query|exceeded \d+ ?m?s",
         r"timeout|deadline|\d+ ?\* ?time\.|retry|backoff|index|query|select|join|loop|for |n\+1|cache"
         r"|limit|sleep"
         r"|lock|batch|sync|await|interval|ttl|page|fetch|pool",

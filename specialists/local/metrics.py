@@ -13,7 +13,7 @@ import numpy as np
 from specialists.local import indicators, times
 from specialists.local.casework import Alert, Casebook, backed, quote, same_service
 from specialists.local.indicators import FALLING, PAIN, STRAIN
-from specialists.local.series import Series, Shift, detect, read
+from specialists.local.series import Series, Shift, detect, read, without
 from specialists.types import Card, Cause, Claim, Event, Evidence, Task
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ CALM_WORDS = {
     "disk": "Disk is not short",
     "connections": "Connections are not short",
 }
+SPIKE = timedelta(seconds=60)  # what is shorter, or over before the alert, is not the incident
 PAGES = 2
 PAGE_POINTS = 6000  # that one answer of the metrics server holds
 
@@ -84,8 +85,7 @@ class MetricsSpecialist:
         """Read the series around the alert and report what changed."""
         book = Casebook(self.card.name, task, toolbox)
         pages = await self._read(book)
-        moved, still = examine(pages)
-        trouble = [m for m in moved if m.shift.ended is None or m.shift.ended > book.window.quiet_end]
+        trouble, still = examine(pages, book)
         first = first_moved(trouble, book.alert)
         claims = [
             *(symptom(m, book) for m in told_first(trouble, book)[:MOST_SYMPTOMS]),
@@ -128,7 +128,23 @@ def _longer_step(found: list[tuple[Series, ToolResult]], text: str) -> float:
     return float(own * max(1, int(np.ceil(span / own / points))))
 
 
-def examine(pages: list[tuple[Series, ToolResult]]) -> tuple[list[Moved], list[tuple[Series, Evidence]]]:
+def lasting(series: Series, book: Casebook) -> Shift | None:
+    """The change that was still going on when the alert fired; a spike that passed before is left out."""
+    alarm = book.alert.fired or book.window.now
+    for _ in range(3):
+        shift = detect(series)
+        if shift is None:
+            return None
+        until = shift.ended or times.at(float(series.t[-1]) + series.step)
+        if until >= alarm - SPIKE and until - shift.onset >= min(SPIKE, until - alarm + SPIKE):
+            return shift
+        series = without(series, shift)
+    return None
+
+
+def examine(
+    pages: list[tuple[Series, ToolResult]], book: Casebook
+) -> tuple[list[Moved], list[tuple[Series, Evidence]]]:
     """The series that changed, and those that did not, each with the words of the result."""
     moved: list[Moved] = []
     still: list[tuple[Series, Evidence]] = []
@@ -136,7 +152,7 @@ def examine(pages: list[tuple[Series, ToolResult]]) -> tuple[list[Moved], list[t
         words = quote(result, f"{series.service} {series.metric}", "max=", width=240)
         if words is None:
             continue
-        shift = detect(series)
+        shift = lasting(series, book)
         if shift is None:
             still.append((series, words))
         else:
@@ -168,12 +184,18 @@ def first_moved(trouble: list[Moved], alert: Alert) -> Moved | None:
     if not felt:
         return None
     start = min(m.onset for m in felt)
-    slack = timedelta(seconds=1.5 * max(m.shift.series.step for m in felt))
+    slack = timedelta(seconds=max(15.0, 1.5 * max(m.shift.series.step for m in felt)))
     together = [m for m in felt if m.onset - start <= slack]
-    return max(
-        together,
-        key=lambda m: (same_service(m.service, alert.service), m.shift.series.metric == alert.metric, m.size),
-    )
+    step = max(m.shift.series.step for m in felt)
+    strained = {s: min(m.onset for m in bad if m.service == s) for s in {m.service for m in together}}
+    earliest = min(strained.values())
+
+    def rank(m: Moved) -> tuple[bool, bool, bool, float]:
+        before = (strained[m.service] - earliest).total_seconds() <= 0.5 * step
+        own = same_service(m.service, alert.service)
+        return before, own, own and m.shift.series.metric == alert.metric, m.size
+
+    return max(together, key=rank)
 
 
 def told_first(trouble: list[Moved], book: Casebook) -> list[Moved]:
@@ -270,7 +292,7 @@ def explain(
     if first is None:
         return []
     found = [surge(trouble, first), expiry(pages, first), exhausted(trouble, first), resolver(trouble, first)]
-    found.append(provider(trouble, first))
+    found += [provider(trouble, first), multiplied(trouble, first)]
     found.append(degraded(trouble, first))
     return [c for c in found if c is not None]
 
@@ -343,7 +365,7 @@ def exhausted(trouble: list[Moved], first: Moved) -> Cause | None:
     names: dict[str, tuple[str, str]] = {
         "disk": ("disk_full", "free space or stop what fills the disk"),
         "memory": ("memory_exhausted", "restart to win time, and look for what holds the memory"),
-        "connections": ("connections_exhausted", "look for what holds connections, then raise the limit"),
+        "connections": ("pool_exhausted", "look for what holds connections, then raise the limit"),
         "queue": ("queue_backlog", "find the slow consumer or add consumers"),
         "cpu": ("cpu_saturated", "find the expensive work or add capacity"),
         "saturation": ("workers_saturated", "find what holds the workers or add capacity"),
@@ -411,6 +433,28 @@ def provider(trouble: list[Moved], first: Moved) -> Cause | None:
         evidence=(best.evidence,),
         at=best.onset,
         remedy="Fail over to a second provider or degrade gracefully; escalate to the provider.",
+    )
+
+
+def multiplied(trouble: list[Moved], first: Moved) -> Cause | None:
+    """Each request makes more queries or calls than it did."""
+    slack = timedelta(seconds=3 * first.shift.series.step)
+    more = [m for m in trouble if m.kind == "calls" and m.shift.up and m.onset <= first.onset + slack]
+    if not more:
+        return None
+    best = max(more, key=lambda m: (same_service(m.service, first.service), m.shift.ratio))
+    return Cause(
+        category="code",
+        object=f"service/{best.service}",
+        label="calls_multiplied",
+        statement=(
+            f"{best.service} makes more calls for each request: {best.shift.series.metric} {best.reading()} "
+            f"from {times.clock(best.onset)}."
+        ),
+        confidence=0.6,
+        evidence=(best.evidence, *([best.turn] if best.turn else [])),
+        at=best.onset,
+        remedy=f"Undo the change that multiplied the calls of {best.service}.",
     )
 
 

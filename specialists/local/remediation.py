@@ -22,6 +22,7 @@ BACK = timedelta(hours=24)
 SCALABLE = frozenset({"traffic_surge", "cpu_saturated", "workers_saturated", "overloaded", "queue_backlog"})
 RESTARTABLE = frozenset({"memory_exhausted", "connections_exhausted", "pool_exhausted", "lock_contention"})
 MOST_ACTIONS = 2
+CLEAR = 0.7  # confidence of the first cause from which no second action is offered
 
 
 class RemediationSpecialist:
@@ -66,6 +67,8 @@ async def _propose(book: Casebook) -> Any:
     actions: list[Action] = []
     for lead in leads[:4]:
         action = _for(lead, services, listed)
+        if actions and leads[0].confidence >= CLEAR:
+            break
         if action and not any((a.tool, a.arguments) == (action.tool, action.arguments) for a in actions):
             actions.append(action)
     if not actions:
@@ -165,9 +168,15 @@ async def _verify(book: Casebook, acted: ToolResult) -> list[Claim]:
     """What the violated indicators show after the action, compared with the quiet time before."""
     moment = book.window.now
     end = times.parse((acted.data or {}).get("clock")) or moment
-    services = sorted({c.component for c in book.task.claims if c.kind == "symptom" and c.component})
+    measured = [
+        c for c in book.task.claims if c.kind == "symptom" and c.evidence[0].tool.startswith("metrics__")
+    ]
+    services = sorted({c.component for c in measured if c.component})
     metrics = await book.ask(
-        "metrics__query_range", start=times.iso(book.window.start), end=times.iso(max(end, moment)), limit=500
+        "metrics__query_range",
+        services=services,
+        start=times.iso(book.window.start),
+        end=times.iso(max(end, moment)),
     )
     if metrics is None:
         return []

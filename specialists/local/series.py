@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
 
@@ -106,6 +106,13 @@ def spread(v: np.ndarray) -> float:
     scatter = 1.4826 * float(np.median(np.abs(v - middle)))
     outer = float(np.quantile(v, 0.95) - np.quantile(v, 0.05)) / 3.3
     return max(scatter, outer, 0.01 * abs(middle), 1e-9)
+
+
+def without(series: Series, shift: Shift) -> Series:
+    """The series with a stretch that ended put back to the usual level, to see what else changed."""
+    last = shift.ended.timestamp() if shift.ended else float("inf")
+    inside = (series.t >= shift.onset.timestamp() - series.step) & (series.t <= last)
+    return replace(series, v=np.where(inside, shift.before, series.v))
 
 
 def detect(series: Series, least: float = 5.0) -> Shift | None:

@@ -52,6 +52,11 @@ class Suspect:
         return times.parse(self.deploy["timestamp"]) if self.deploy else self.made
 
     @property
+    def first(self) -> bool:
+        """Whether it is the first deploy known of a service, of which nobody knows what it changed."""
+        return self.key.startswith("deploy/") and not (self.deploy or {}).get("previous")
+
+    @property
     def service(self) -> str:
         """Where it took effect."""
         return (self.deploy or self.flag or {}).get("service", "")
@@ -172,6 +177,9 @@ def _time(s: Suspect, facts: Facts) -> None:
 
 
 def _place(s: Suspect, facts: Facts, undeployable: bool) -> None:
+    if s.first:
+        s.points -= 1.2
+        s.cons.append("no change of that service is known with it")
     if not s.deploy and not s.flag and not undeployable:
         s.points -= 2.5
         s.cons.append("no deploy carries it")

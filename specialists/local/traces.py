@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from specialists.local import times
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from specialists.toolbox import Toolbox, ToolResult
 
 MOST_OPERATIONS, MOST_IMPACTS, MOST_CALM = 6, 4, 3
+NEARER = timedelta(minutes=1)
 LEAST_MS = 5.0  # changes of self time below this are nobody's trouble
 
 
@@ -73,13 +75,14 @@ class Operation:
     @property
     def own_changed(self) -> bool:
         ratio = self.now("self_p50_ms") / max(self.was("self_p50_ms"), 0.5)
-        return self.known and self.own_gain >= LEAST_MS and ratio >= 1.5
+        grown = self.now("p50_ms") - self.was("p50_ms")
+        return self.known and self.own_gain >= max(LEAST_MS, 0.25 * grown) and ratio >= 1.5
 
     @property
     def fans_out(self) -> bool:
         """Whether each call makes many more calls than before."""
         before, after = self.was("children_per_call"), self.now("children_per_call")
-        return self.known and self.failing < 0.3 and after >= before + 1.5 and after >= 1.6 * max(before, 0.5)
+        return self.known and after >= before + 1.5 and after >= 1.6 * max(before, 0.5)
 
     @property
     def worse(self) -> bool:
@@ -110,6 +113,8 @@ class TracesSpecialist:
         since = {"start": times.iso(window.surely), "end": times.iso(window.now)}
         before = {"baseline_start": times.iso(window.start), "baseline_end": times.iso(window.quiet_end)}
         compared = await book.ask("traces__operations", **since, **before, limit=200)
+        if compared and not any(o["baseline"]["calls"] for o in compared.data.get("operations", ())):
+            compared = await self._compare_nearer(book, compared)
         edges = await book.ask(
             "traces__dependencies", start=times.iso(window.start), end=times.iso(window.now)
         )
@@ -132,9 +137,24 @@ class TracesSpecialist:
             *waiting(operations, slow),
             *unchanged(operations),
         ]
-        causes = [c for c in (fanned_out(slow), own_work(slow), failed_at(origin, broken)) if c]
+        by_name = {(o.service, o.name): o for o in operations}
+        many = slow if slow and not _retries(slow, by_name) else None
+        causes = [c for c in (fanned_out(many), own_work(slow), failed_at(origin, broken)) if c]
         causes.sort(key=lambda c: -c.confidence)
         yield book.finding(summary(operations, causes), claims=backed(claims), causes=tuple(causes))
+
+    async def _compare_nearer(self, book: Casebook, compared: ToolResult) -> ToolResult:
+        """Where nothing is known from long before the alert, compare with what came shortly before it."""
+        edge = book.window.surely - NEARER
+        nearer = await book.ask(
+            "traces__operations",
+            start=times.iso(book.window.surely),
+            end=times.iso(book.window.now),
+            baseline_start=times.iso(book.window.start),
+            baseline_end=times.iso(edge),
+            limit=200,
+        )
+        return nearer or compared
 
 
 def read(result: ToolResult) -> list[Operation]:
@@ -160,8 +180,8 @@ def worsened(o: Operation) -> Claim:
     """How one operation got worse."""
     parts: list[str] = []
     if o.failing >= o.failed_before + 0.05:
-        before = f"{o.was('errors'):.0f} of {o.was('calls'):.0f}"
-        parts.append(f"fails in {o.now('errors'):.0f} of {o.calls} calls (before in {before})")
+        before = f" (before in {o.was('errors'):.0f} of {o.was('calls'):.0f})" if o.known else ""
+        parts.append(f"fails in {o.now('errors'):.0f} of {o.calls} calls{before}")
     if o.slower >= 1.5:
         own = (
             f", its own work {_ms(o.was('self_p50_ms'))} → {_ms(o.now('self_p50_ms'))}"
@@ -182,9 +202,26 @@ def worsened(o: Operation) -> Claim:
     )
 
 
+def _grown(o: Operation) -> dict[str, Any] | None:
+    """The operation that is called more often by each call than before."""
+    before = {(c["service"], c["name"]): c["per_call"] for c in o.raw["baseline"].get("children") or []}
+    children = o.raw.get("children") or []
+    return max(
+        children, key=lambda c: c["per_call"] - before.get((c["service"], c["name"]), 0.0), default=None
+    )
+
+
+def _retries(o: Operation, by_name: dict[tuple[str, str], Operation]) -> bool:
+    """Whether the calls grew in number because they fail and are tried again."""
+    grown = _grown(o)
+    child = by_name.get((grown["service"], grown["name"])) if grown else None
+    return child is not None and child.failing >= 0.3
+
+
 def culprit(operations: list[Operation], graph: CallGraph) -> Operation | None:
     """The operation whose own work (or number of calls) grew most, the deepest of those that explain much."""
-    own = [o for o in operations if o.own_changed or o.fans_out]
+    by_name = {(o.service, o.name): o for o in operations}
+    own = [o for o in operations if o.own_changed or (o.fans_out and not _retries(o, by_name))]
     if not own:
         return None
 
@@ -273,13 +310,12 @@ def impacts(
         return []
     claims: list[Claim] = []
     for caller in graph.above(service)[:MOST_IMPACTS]:
-        callee = next(
-            (c for c in sorted(graph.callees[caller]) if c == service or caller in graph.above(c)), service
-        )
-        words = quote(edges, caller, callee)
+        between = _between(graph, caller, service)
+        callee = between[1]
+        words = quote_start(edges, f"{caller} -> {callee} ")
         felt = [o for o in operations if o.service == caller and o.worse]
         how = "feels it" if felt else "depends on it"
-        path = " → ".join([*_between(graph, caller, service)])
+        path = " → ".join(between)
         claims.append(
             Claim(
                 kind="impact",
@@ -352,11 +388,7 @@ def fanned_out(o: Operation | None) -> Cause | None:
     """Many more calls for each request than before."""
     if o is None or not o.fans_out:
         return None
-    children = o.raw.get("children") or []
-    before = {(c["service"], c["name"]): c["per_call"] for c in o.raw["baseline"].get("children") or []}
-    grown = max(
-        children, key=lambda c: c["per_call"] - before.get((c["service"], c["name"]), 0.0), default=None
-    )
+    grown = _grown(o)
     what = f" to {grown['service']} {grown['name']}" if grown else ""
     return Cause(
         category="code",

@@ -118,6 +118,17 @@ def test_one_hiccup_before_the_incident_does_not_count(tmp_path):
     assert early < NOW
 
 
+def test_new_is_told_from_noise_although_the_logs_begin_shortly_before(tmp_path):
+    incident = Incident(tmp_path)
+    begin = FIRED - timedelta(minutes=7)
+    incident.logs("orders", "handled request {n}", start=begin, every=3)
+    incident.logs("mailer", "webhook to partner failed, attempt {n}", "ERROR", start=begin, every=5)
+    incident.logs("orders", "pool timeout: no connection within 2 s", "ERROR", start=BROKE, every=4)
+    finding = investigate(incident, tmp_path)
+    assert [c.component for c in finding.claims if c.kind == "symptom"] == ["orders"]
+    assert [c.component for c in finding.claims if c.kind == "ruled_out"] == ["mailer"]
+
+
 @pytest.mark.parametrize(
     ("text", "label"),
     [

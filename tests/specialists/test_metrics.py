@@ -190,3 +190,23 @@ def test_no_metrics_is_said_not_guessed(tmp_path):
     finding = asyncio.run(run())
     assert finding.status == "abstained"
     assert "metrics" in finding.missing[0]
+
+
+def test_a_spike_that_passed_before_the_alert_is_not_what_moved_first(tmp_path):
+    incident = Incident(tmp_path)
+    incident.series("orders", "error_ratio", 0.003, 0.4, "ratio")
+    early = BROKE - timedelta(minutes=20)
+    incident.series(
+        "mailer", "latency_p95_ms", 20, 900, "ms", at=early, healed=early + timedelta(seconds=30), noise=0.02
+    )
+    finding = investigate(incident, tmp_path)
+    assert finding.causes[0].object == "service/orders"
+    assert all(c.component != "mailer" for c in finding.claims if c.kind == "symptom")
+
+
+def test_more_queries_for_each_request_are_a_cause_of_their_own(tmp_path):
+    incident = Incident(tmp_path)
+    incident.series("orders", "db_queries_per_request", 3, 70, "queries")
+    incident.series("orders", "latency_p95_ms", 40, 1500, "ms")
+    finding = investigate(incident, tmp_path)
+    assert (finding.causes[0].label, finding.causes[0].object) == ("calls_multiplied", "service/orders")

@@ -22,6 +22,7 @@ BACK = timedelta(hours=6)  # how far back changes are read
 MOST_DIFFS = 5
 MOST_DECOYS = 5
 SURE_OF_OUTSIDE = 0.6
+UNMEASURED = 0.8  # where only the alert says when it began
 
 
 class ChangesSpecialist:
@@ -78,6 +79,10 @@ def _conclude(
     book: Casebook, facts: Facts, ranked: list[Suspect], answers: dict[str, ToolResult | None]
 ) -> Any:
     best = ranked[0]
+    if not facts.measured:
+        book.missing.append(
+            "No symptom with a time was found; the time of the alert stands in for the onset."
+        )
     outside = facts.outside[0] if facts.outside and facts.outside[0].confidence >= SURE_OF_OUTSIDE else None
     explained = outside is not None and not _ours(outside, ranked)
     named = [s for s in ranked if not s.struck and s.points >= ENOUGH][:3]
@@ -91,7 +96,7 @@ def _conclude(
     elif not named:
         claims.append(_none_claim(None, ranked, answers))
     for position, suspect in enumerate(named):
-        sure = _confidence(suspect, ranked, position)
+        sure = round(_confidence(suspect, ranked, position) * (1.0 if facts.measured else UNMEASURED), 2)
         cause = _cause(suspect, facts, answers, sure)
         if cause:
             causes.append(cause)

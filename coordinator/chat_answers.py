@@ -306,8 +306,9 @@ class Answerer:
                 lead = f"It is part of the leading explanation ({percent(hypothesis.confidence)} sure)"
                 said.append(Said(f"{lead}: {one_line(hypothesis.statement)}", hypothesis.evidence[:3]))
             else:
-                why = f"Less likely ({percent(hypothesis.confidence)}): {why_not(hypothesis)}."
-                said.append(Said(f"{one_line(hypothesis.statement)} {why}", hypothesis.evidence[:2]))
+                said.append(
+                    Said(f"{one_line(hypothesis.statement)} {why_not(hypothesis)}", hypothesis.evidence[:2])
+                )
         claims = [c for c in self.view.claims("ruled_out") if self._concerns(name, c.component, c.text)]
         said += [Said(one_line(c.text), c.evidence[:2]) for c in claims[:3]]
         if not said:
@@ -352,15 +353,25 @@ class Answerer:
 
 def overview(report: Report) -> tuple[Sentence, ...]:
     """What is wrong, since when, how bad, why, what else was considered, what to do."""
-    said = [*report.summary]
-    said += [s for s in report.since if s not in said]
-    said += report.impact[:2]
-    if len(report.blast_radius) > 1:
-        said.append(Sentence(text=f"Affected: {', '.join(report.blast_radius)}."))
-    said += report.considered[:3]
-    said += to_do(report)
-    said += [Sentence(text=f"Doubt: {one_line(d.text)}") for d in report.gates]
-    return tuple(said)
+    radius = ", ".join(report.blast_radius)
+    affected = [Sentence(text=f"{radius} show symptoms.")] if radius else []
+    parts = (
+        ("What is wrong", [report.summary[0]]),
+        ("Since when", list(report.since)),
+        ("How bad", [*report.impact[:3], *affected]),
+        ("Why", [s for s in report.summary[1:] if s not in report.since]),
+        ("What else was considered", _varied(report)),
+        ("What to do", list(to_do(report))),
+        ("Doubts", [Sentence(text=one_line(d.text)) for d in report.gates]),
+    )
+    return tuple(s.model_copy(update={"text": f"{title}: {s.text}"}) for title, said in parts for s in said)
+
+
+def _varied(report: Report) -> list[Sentence]:
+    """A few of the explanations that were considered: rivals first, then what was ruled out."""
+    rivals = report.considered[: max(0, len(report.hypotheses) - 1)]
+    ruled_out = report.considered[len(rivals) :]
+    return [*rivals[:2], *ruled_out[:3]]
 
 
 def to_do(report: Report) -> tuple[Sentence, ...]:

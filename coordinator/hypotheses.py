@@ -13,6 +13,7 @@ from specialists.types import Cause, Claim, Evidence, Finding, Scope
 COMPONENT_KINDS = ("app", "service", "deployment", "statefulset", "daemonset", "pod", "node", "database")
 AGREEMENT = 0.6  # how much of another specialist's confidence counts as support
 CONTRADICTION = 0.5  # how much of a ruling-out claim's confidence counts against
+CONSEQUENCE = "it is a consequence: a change explains it"
 CEILING = 0.97  # nobody is ever surer than this
 PLAUSIBLE_CHANGE = 0.3  # a change less likely than this explains nothing
 CHANGE_LEAD = timedelta(minutes=30)  # a change this long before the first symptom may still explain it
@@ -126,13 +127,18 @@ def _with_agreement(suspect: Suspect, all_: list[Suspect]) -> Suspect:
 def _with_contradiction(suspect: Suspect, claims: tuple[tuple[str, Claim], ...]) -> Suspect:
     """Lowered when another specialist ruled the component out."""
     for name, claim in claims:
-        if claim.kind != "ruled_out" or name in suspect.by or not claim.component:
+        if claim.kind != "ruled_out" or name in suspect.by or not claim.component or _of_a_change(claim):
             continue
         if claim.component == suspect.component:
             lowered = suspect.confidence * (1 - CONTRADICTION * claim.confidence)
             suspect = replace(suspect, against=_union(suspect.against, claim.evidence))
             suspect = suspect.moved(lowered, f"lowered: {name} found that {_lower_first(claim.text)}")
     return suspect
+
+
+def _of_a_change(claim: Claim) -> bool:
+    """Whether a claim is about a deploy or commit; ruling one out says nothing about its component."""
+    return all(e.tool.startswith("changes__") for e in claim.evidence)
 
 
 def _changes_before_symptoms(
@@ -155,8 +161,7 @@ def _changes_before_symptoms(
             suspects = _replaced(suspects, change, change.moved(top, why))
         for symptom in explained:
             below = min(symptom.confidence, top - 0.02)
-            why = f"ranked after the change at {change.component} that explains it"
-            suspects = _replaced(suspects, symptom, symptom.moved(below, why))
+            suspects = _replaced(suspects, symptom, symptom.moved(below, CONSEQUENCE))
     return suspects
 
 

@@ -20,10 +20,7 @@ def markdown(report: Report) -> str:
     sections = [
         _head(report),
         _section("Summary", [_said(s) for s in report.summary]),
-        _section(
-            "Since when, how bad",
-            [f"- {_said(s)}" for s in (*report.since, *report.impact)] + _radius(report),
-        ),
+        _section("Since when, how bad, how far", _extent(report)),
         _section("Most likely cause", _cause(report)),
         _section("What else was considered, and why not", [f"- {_said(s)}" for s in report.considered]),
         _section("Timeline", _timeline(report)),
@@ -49,7 +46,7 @@ def proposal_line(proposal: Proposal) -> str:
     action = proposal.action
     arguments = ", ".join(f"{k}={v}" for k, v in action.arguments.items())
     state = {
-        "pending": f"waits for approval A-{proposal.n}",
+        "pending": "waits for a person to agree",
         "denied": "was denied",
         "done": "was done",
         "failed": "failed",
@@ -77,10 +74,9 @@ def _head(report: Report) -> str:
     return f"# {report.title}\n\n{' · '.join(facts)}"
 
 
-def _radius(report: Report) -> list[str]:
-    if not report.blast_radius:
-        return []
-    return [f"- Blast radius: {', '.join(report.blast_radius)}."]
+def _extent(report: Report) -> list[str]:
+    radius = [f"- Blast radius: {', '.join(report.blast_radius)}."] if report.blast_radius else []
+    return [f"- {_said(s)}" for s in (*report.since, *report.impact)] + radius
 
 
 def _cause(report: Report) -> list[str]:

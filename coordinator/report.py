@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
 
+from coordinator.hypotheses import CONSEQUENCE
 from coordinator.types import (
     CaseState,
     Citation,
@@ -26,6 +28,7 @@ from specialists.types import Action, Claim, Evidence, Finding, Guidance, Scope
 SHOWN = 5  # hypotheses in a report
 CONSIDERED = 12
 MOMENTS = 16
+ALIKE = 2  # moments of one kind and component in the timeline
 CITES = 3  # citations after one sentence
 
 
@@ -77,8 +80,8 @@ def compose(material: Material) -> Report:
     """The report of a case."""
     citer = Citer()
     outcome = _outcome(material)
+    summary = _summary(material, outcome, citer)
     since, since_at = _since(material, citer)
-    summary = _summary(material, outcome, since, citer)
     hypotheses = tuple(_ranked(h, citer) for h in material.hypotheses[:SHOWN])
     report = Report(
         case=material.state["case"],
@@ -88,10 +91,10 @@ def compose(material: Material) -> Report:
         now=material.scope.now,
         outcome=outcome,
         severity=material.trigger.severity,
-        summary=summary,
+        summary=(*summary, *since[:1]),
         since=since,
         since_at=since_at,
-        impact=_sentences(material.claims("impact")[:4] or _on_scope(material)[:3], citer),
+        impact=_sentences([*_felt(material)[:3], *material.claims("impact")[:2]], citer),
         blast_radius=blast_radius(material.findings, material.scope),
         hypotheses=hypotheses,
         considered=_considered(material, citer),
@@ -101,7 +104,7 @@ def compose(material: Material) -> Report:
         recovery=_sentences(material.claims("recovery")[:4], citer),
         guidance=_guidance(material.findings),
         gates=material.doubts,
-        missing=tuple(dict.fromkeys(m for f in material.findings for m in f.missing)),
+        missing=tuple(_missing(f) for f in material.findings if f.missing),
         work=tuple(_work(f) for f in material.findings),
         ledger=material.ledger,
     )
@@ -146,9 +149,7 @@ def _acted(material: Material) -> bool:
     return any(action.status == "done" for action in material.actions)
 
 
-def _summary(
-    material: Material, outcome: str, since: tuple[Sentence, ...], citer: Citer
-) -> tuple[Sentence, ...]:
+def _summary(material: Material, outcome: str, citer: Citer) -> tuple[Sentence, ...]:
     said = [Sentence(text=one_line(material.trigger.title))]
     if outcome == "recovered":
         recovery = material.claims("recovery")[0]
@@ -167,7 +168,7 @@ def _summary(
             cites=citer.cite(best.evidence),
         )
     )
-    return (*said, *since[:1])
+    return tuple(said)
 
 
 def _since(material: Material, citer: Citer) -> tuple[tuple[Sentence, ...], datetime | None]:
@@ -179,7 +180,7 @@ def _since(material: Material, citer: Citer) -> tuple[tuple[Sentence, ...], date
         earliest = min(symptoms, key=lambda c: (c.at, -c.confidence))
         first = earliest.at
         assert first is not None
-        text = f"It began at {clock(first)}: {one_line(earliest.text)}"
+        text = f"It began at {clock(first)}: {_without_clock(earliest.text, first)}"
         said.append(Sentence(text=text, cites=citer.cite(earliest.evidence)))
     fired = material.trigger.scope.onset
     if fired is not None and material.trigger.kind != "question":
@@ -187,10 +188,24 @@ def _since(material: Material, citer: Citer) -> tuple[tuple[Sentence, ...], date
     return tuple(said), first or material.scope.onset
 
 
-def _on_scope(material: Material) -> list[Claim]:
-    """Without impact claims: the symptoms of what the case is about, else the surest symptoms."""
+def _felt(material: Material) -> list[Claim]:
+    """The symptoms that users feel first: errors, then slowness, of what the case is about."""
     symptoms = material.claims("symptom")
-    return [c for c in symptoms if c.component in material.scope.services] or symptoms
+    about = [c for c in symptoms if c.component in material.scope.services] or symptoms
+
+    def order(claim: Claim) -> int:
+        words = claim.text.lower()
+        return 0 if "error" in words or "fail" in words else 1 if "latency" in words or "slow" in words else 2
+
+    return sorted(about, key=order)
+
+
+def _without_clock(text: str, at: datetime) -> str:
+    """A sentence without the time that is said beside it."""
+    told = clock(at, date=False)
+    for words in (f" at {told} UTC", f" since {told} UTC", f" from {told} UTC"):
+        text = text.replace(words, "")
+    return one_line(text)
 
 
 def _ranked(hypothesis: Hypothesis, citer: Citer) -> Ranked:
@@ -202,28 +217,35 @@ def _considered(material: Material, citer: Citer) -> tuple[Sentence, ...]:
     """What else was considered and why it is not the answer."""
     said = [
         Sentence(
-            text=f"{one_line(h.statement)} Less likely ({percent(h.confidence)}): {why_not(h)}.",
+            text=f"{one_line(h.statement)} {why_not(h)}",
             cites=citer.cite((*h.evidence[:2], *h.against[:2]), 4),
         )
         for h in material.hypotheses[1:SHOWN]
     ]
-    said += _sentences(material.claims("ruled_out"), citer)
-    return tuple(said[:CONSIDERED])
+    ruled_out = material.claims("ruled_out")[: CONSIDERED - len(said)]
+    return (*said, *_sentences(ruled_out, citer))
 
 
 def why_not(hypothesis: Hypothesis | Ranked) -> str:
-    """Why a hypothesis is not the first, in words."""
-    against = [w for w in hypothesis.weighed if not w.startswith("raised")]
-    if against:
-        return "; ".join(against)
+    """Why a hypothesis is not the first, in a sentence."""
+    if CONSEQUENCE in hypothesis.weighed:
+        return "That is a consequence: the change named first explains it."
+    said = f"Less likely ({percent(hypothesis.confidence)})"
+    if against := [w for w in hypothesis.weighed if not w.startswith("raised")]:
+        return f"{said}: {'; '.join(against)}."
     pieces = len(hypothesis.evidence) if isinstance(hypothesis, Hypothesis) else len(hypothesis.cites)
-    return f"{pieces} {'piece' if pieces == 1 else 'pieces'} of evidence, and nobody else points there"
+    return f"{said}: {pieces} {'piece' if pieces == 1 else 'pieces'} of evidence."
 
 
 def _timeline(material: Material, citer: Citer) -> tuple[Moment, ...]:
     kinds = ("symptom", "change", "cause", "impact", "recovery")
-    dated = [c for c in material.claims(*kinds) if c.at is not None][:MOMENTS]
-    moments = [Moment(at=c.at, text=one_line(c.text), cites=citer.cite(c.evidence, 2)) for c in dated if c.at]
+    seen: Counter[tuple[str, str]] = Counter()
+    moments = []
+    for claim in material.claims(*kinds):
+        seen[claim.kind, claim.component] += claim.at is not None
+        if claim.at is not None and seen[claim.kind, claim.component] <= ALIKE and len(moments) < MOMENTS:
+            text = _without_clock(claim.text, claim.at)
+            moments.append(Moment(at=claim.at, text=text, cites=citer.cite(claim.evidence, 2)))
     fired = material.trigger.scope.onset
     if fired is not None and material.trigger.kind != "question":
         moments.append(Moment(at=fired, text=f"The alert fired: {one_line(material.trigger.title)}"))
@@ -241,9 +263,23 @@ def _proposals(material: Material) -> tuple[Proposal, ...]:
     answers = [d for d in material.state.get("decisions", []) if d["kind"] == "approval"]
     by = {id_: name for answer in answers for id_, name in answer.get("by", {}).items()}
     return tuple(
-        Proposal(n=n, action=a, decided_by=by.get(a.approval, ""))
+        Proposal(n=n, action=_brief(a, material), decided_by=by.get(a.approval, ""))
         for n, a in enumerate(material.actions, start=1)
     )
+
+
+def _brief(action: Action, material: Material) -> Action:
+    """An action whose reason does not repeat a cause that the report names anyway."""
+    reason = action.reason
+    for hypothesis in material.hypotheses:
+        reason = reason.replace(f": {hypothesis.statement}", ".")
+    return action.model_copy(update={"reason": reason})
+
+
+def _missing(finding: Finding) -> str:
+    """What a specialist could not see, in one line."""
+    rest = len(finding.missing) - 1
+    return f"{finding.specialist}: {finding.missing[0]}" + (f" (and {rest} more)" if rest else "")
 
 
 def _guidance(findings: tuple[Finding, ...]) -> tuple[Guidance, ...]:

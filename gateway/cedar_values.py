@@ -202,6 +202,9 @@ def _fields(value: Mapping[str, Any], shape: Shape, where: str) -> dict[str, Any
             rest[name] = item
         elif item is not None:
             found[name] = _encode(item, known[0], f"{where}.{name}")
+    for name, (_, need) in shape.fields.items():
+        if need and name not in found:
+            raise Unreadable(f"{where}.{name} is missing, which its schema requires")
     if rest:
         if not shape.rest:
             raise Unreadable(f"{where} has {sorted(rest)[0]!r}, which its schema does not name")

@@ -176,7 +176,7 @@ def _explanation(answer: dict[str, Any]) -> str:
     from gateway.printing import safe
 
     meaning = {"call": "may call", "request": "may call, once a person agrees,", "deny": "may not call"}
-    who = f"{answer['subject']} ({', '.join(answer['roles']) or 'no role'})"
+    who = answer["subject"] + (f" ({', '.join(answer['roles'])})" if answer["roles"] else "")
     lines = [f"{who} {meaning[answer['verdict']]} {answer['tool']}"]
     lines += [f"  rule {r['id']} ({r['where']}): {r['description']}" for r in answer["rules"]]
     lines += [f"  error: {error}" for error in answer["errors"]]

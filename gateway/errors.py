@@ -18,7 +18,8 @@ GatewayError
 ├── Refusal                the road says no, with a stable code (REFUSALS) a model can act on
 ├── UpstreamFailed         a server could not be reached or did not answer; names the stage
 ├── ServersFileError       mcp.json does not read; names file and line
-└── GatewayRunning         another gateway holds this home, or the port is taken
+├── GatewayRunning         another gateway holds this home, or the port is taken
+└── GatewayUnreachable     a gateway runs in this home and does not answer
 """
 
 from __future__ import annotations
@@ -202,3 +203,10 @@ class GatewayRunning(GatewayError):
     """Another gateway holds this home, or the port is taken."""
 
     code = "running"
+
+
+class GatewayUnreachable(GatewayError):
+    """A gateway runs in this home and does not answer."""
+
+    code = "gateway_unreachable"
+    exit_code = 5

@@ -171,6 +171,10 @@ class Desk:
         self, tool: str, subject: str, roles: list[str], arguments: dict[str, Any], context: dict[str, Any]
     ) -> dict[str, Any]:
         """What policy says about a call, why, and which rules would let somebody make it."""
+        if not context.get("labels"):
+            told = {"tool": tool, "subject": subject, "roles": roles, "arguments": arguments}
+            if (answer := await self.ask("explain_policy", told)) is not None:
+                return {"roles": roles, **answer}
         who = Subject(
             subject, tuple(roles) or ROLES.get(subject) or BY_KIND.get(subject.partition(":")[0], ())
         )

@@ -18,7 +18,7 @@ from gateway.cedar_schema import schema_of, shapes
 from gateway.cedar_text import Statement, locate, read_files, read_text
 from gateway.cedar_values import UNTYPED, Unreadable, decimal, encode
 from gateway.errors import PolicyError
-from gateway.scopes import Selection, concerns, selected
+from gateway.scopes import Selection, concerns, selected, spoken_of
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
@@ -107,10 +107,17 @@ class Policy:
 
     def permits(self, tool: Tool) -> list[Rule]:
         """The rules that let somebody call or request this tool, under circumstances of their own."""
-        found = [
-            s.rule for s in self.statements if s.parsed["effect"] == "permit" and concerns(s.parsed, tool)
-        ]
-        return list(dict.fromkeys(found))
+        permits = [s for s in self.statements if s.parsed["effect"] == "permit" and concerns(s.parsed, tool)]
+        return [s.rule for s in permits if self._could(s, tool)]
+
+    def _could(self, statement: Statement, tool: Tool) -> bool:
+        """Whether somebody this rule speaks of could be let through, in some context."""
+        known = tool.public in self._shapes
+        return any(
+            not selected([statement], self._schema, (), somebody, group, tool, known).never
+            for somebody in spoken_of(statement.parsed)
+            for group in ("call", "request")
+        )
 
     # -- deciding ----------------------------------------------------------------------------------
 

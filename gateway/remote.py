@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
+import http.client
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from gateway.errors import GatewayError, LedgerUnavailable, Refusal
+from gateway.errors import GatewayError, GatewayUnreachable, Refusal
 from gateway.types import Rule
+
+VERSION = "2026-07-28"
+SECONDS = 120.0
+ABOUT = {
+    "io.modelcontextprotocol/protocolVersion": VERSION,
+    "io.modelcontextprotocol/clientInfo": {"name": "pointsman", "version": "1"},
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
 
 
 def running(home: Path) -> dict[str, Any] | None:
@@ -23,7 +35,7 @@ def running(home: Path) -> dict[str, Any] | None:
         try:
             return json.loads((home / "gateway.json").read_text())
         except (OSError, ValueError) as error:
-            raise LedgerUnavailable(
+            raise GatewayUnreachable(
                 f"a gateway runs in {home}, but its gateway.json cannot be read ({error}): "
                 "wait until it has started, or run this as the user who started it"
             ) from None
@@ -34,32 +46,65 @@ async def call_admin(home: Path, tool: str, arguments: dict[str, Any]) -> dict[s
     about = running(home)
     if about is None:
         return None
-    import httpx2
-    from mcp import Client, MCPError
-    from mcp.client.streamable_http import streamable_http_client
+    return await asyncio.to_thread(_call, about, f"gateway__{tool}", arguments)
 
-    url = about["url"].rstrip("/").removesuffix("/mcp") + "/mcp"
-    headers = {"Authorization": f"Bearer {about['operator_token']}"}
+
+def _call(about: dict[str, Any], tool: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    # One plain request, as the 2026-07-28 protocol has it: an MCP client library takes a second to load.
+    url = urlsplit(about["url"])
+    params = {"name": tool, "arguments": arguments, "_meta": ABOUT}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
+    headers = {
+        "Authorization": f"Bearer {about['operator_token']}",
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": VERSION,
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": tool,
+    }
+    connection = http.client.HTTPConnection(url.hostname or "127.0.0.1", url.port or 80, timeout=SECONDS)
     try:
-        async with (
-            httpx2.AsyncClient(headers=headers, timeout=60) as http,
-            Client(streamable_http_client(url, http_client=http), cache=None) as client,
-        ):
-            result = await client.call_tool(f"gateway__{tool}", arguments)
-    except (MCPError, OSError, httpx2.HTTPError, ExceptionGroup) as error:
-        raise LedgerUnavailable(
-            f"the gateway at {url} did not answer ({type(error).__name__}: {error}): "
+        connection.request("POST", "/mcp", body, headers)
+        answer = connection.getresponse()
+        message = _message(answer.read(), answer.headers.get_content_type())
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise GatewayUnreachable(
+            f"the gateway at {about['url']} did not answer ({type(error).__name__}: {error}): "
             "see its log, or restart it"
         ) from None
-    return _structured(result.model_dump(by_alias=True, exclude_none=True))
+    finally:
+        connection.close()
+    if "result" not in message:
+        problem = (message.get("error") or {}).get("message") or f"HTTP {answer.status}"
+        raise GatewayError(f"the gateway at {about['url']} refused {tool}: {problem}; is it of this version?")
+    return _structured(message["result"])
+
+
+def _message(body: bytes, kind: str) -> dict[str, Any]:
+    if kind != "text/event-stream":
+        return json.loads(body)
+    events = [json.loads(line[5:]) for line in body.decode().splitlines() if line.startswith("data:")]
+    return next(event for event in reversed(events) if "id" in event)
 
 
 def _structured(result: dict[str, Any]) -> dict[str, Any]:
-    if result.get("isError"):
-        text = "; ".join(part.get("text", "") for part in result.get("content", ()))
-        refusal = (result.get("_meta") or {}).get("pointsman/refusal")
-        if not refusal:
-            raise GatewayError(text or "the admin tool failed and did not say why: see the gateway's log")
+    if not result.get("isError"):
+        return result.get("structuredContent") or {}
+    text = "; ".join(part.get("text", "") for part in result.get("content", ()))
+    refusal = (result.get("_meta") or {}).get("pointsman/refusal")
+    if refusal:
         rules = tuple(Rule(**rule) for rule in refusal.get("rules", ()))
-        raise Refusal(refusal["code"], text, rules=rules, approval=refusal.get("approval", ""))
-    return result.get("structuredContent") or {}
+        raise Refusal(refusal["code"], refusal["message"], rules=rules, approval=refusal.get("approval", ""))
+    code, _, message = text.partition(": ")
+    for known in _classes(GatewayError):
+        if known.code == code:
+            raise known(message)
+    raise GatewayError(text or "the admin tool failed and did not say why: see the gateway's log")
+
+
+def _classes(base: type[GatewayError]) -> Iterator[type[GatewayError]]:
+    """The errors that take a message and nothing else."""
+    yield base
+    for one in base.__subclasses__():
+        if one.__init__ is GatewayError.__init__:
+            yield from _classes(one)

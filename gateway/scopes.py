@@ -97,6 +97,23 @@ def concerns(policy: Mapping[str, Any], tool: Tool) -> bool:
     )
 
 
+def spoken_of(policy: Mapping[str, Any]) -> list[Subject]:
+    """Subjects of every kind, name and set of roles that a policy mentions."""
+    named: dict[str, set[str]] = {"Role": set(), "Agent": {"somebody"}, "User": {"somebody"}}
+    pending: list[Any] = [policy]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, list):
+            pending.extend(node)
+        elif isinstance(node, dict):
+            if node.get("type") in named and isinstance(node.get("id"), str):
+                named[node["type"]].add(node["id"])
+            pending.extend(node.values())
+    roles = tuple(sorted(named["Role"]))
+    ids = [f"{kind}:{name}" for kind, entity in TYPES.items() for name in sorted(named[entity])]
+    return [Subject(who, held) for who in ids for held in ((), roles)]
+
+
 def _never(request: dict[str, Any], policies: Any, entities: Any, schema: Any) -> bool:
     # A preview only: it decides what a list shows, and the call is decided again in full.
     names = {role: f"{uid['type']}::{json.dumps(uid['id'])}" for role, uid in request.items()}

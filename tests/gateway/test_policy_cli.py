@@ -1,0 +1,132 @@
+"""`pointsman policy`: check, test and explain, with one clear line where something is wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from gateway.cli_governance import policy_app
+from gateway.errors import PolicyError, UsageError
+
+GOOD = '@id("all") @description("Everybody may.") permit (principal, action in Action::"call", resource);\n'
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("POINTSMAN_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(policy_app, list(words))
+
+
+def written(text: str, cases: str = "") -> str:
+    Path("policy/tests").mkdir(parents=True)
+    Path("policy/mine.cedar").write_text(text)
+    if cases:
+        Path("policy/tests/mine.yaml").write_text(cases)
+    return "policy"
+
+
+def test_check_says_what_fits_what() -> None:
+    written(GOOD)
+    done = run("check", "--json")
+    assert done.exit_code == 0
+    answer = json.loads(done.stdout)
+    assert (answer["directory"], [rule["id"] for rule in answer["rules"]]) == ("policy", ["all"])
+    assert run("check").stdout.startswith("policy: 1 policies fit ")
+
+
+def test_check_without_a_policy_of_ones_own_checks_the_shipped_one() -> None:
+    assert "default" in run("check").stdout
+
+
+def test_check_names_file_line_and_column() -> None:
+    written("\npermit (principal, action, resource)\n  when { resource.frobs };")
+    done = run("check")
+    assert isinstance(done.exception, PolicyError) and done.exception.exit_code == 2
+    assert str(done.exception).startswith("mine.cedar:3:")
+
+
+def test_check_of_no_directory_says_so() -> None:
+    assert isinstance(run("check", "nowhere").exception, PolicyError)
+
+
+def test_cases_pass_and_fail_by_verdict_and_by_rule() -> None:
+    cases = """
+tools: [{server: shop, name: buy}]
+cases:
+  - {name: fine, subject: "agent:x", tool: shop__buy, expect: call, rules: [all]}
+  - {name: wrong verdict, subject: "agent:x", tool: shop__buy, expect: deny}
+  - {name: wrong rule, subject: "agent:x", tool: shop__buy, expect: call, rules: [other]}
+"""
+    written(GOOD, cases)
+    done = run("test")
+    assert done.exit_code == 1
+    lines = done.stdout.splitlines()
+    assert lines[0] == "1 of 3 cases pass"
+    assert lines[1] == "tests/mine.yaml:2: wrong verdict: expected deny, got call (all)"
+    assert lines[2].startswith("tests/mine.yaml:3: wrong rule")
+    assert [case["passed"] for case in json.loads(run("test", "--json").stdout)["cases"]] == [
+        True,
+        False,
+        False,
+    ]
+
+
+def test_the_shipped_cases_pass() -> None:
+    assert run("test").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("cases", "words"),
+    [
+        ("cases: [", "cannot be read"),
+        ("- a", "no list `cases`"),
+        ("cases: [{subject: 'agent:x'}]", "needs subject, tool and expect"),
+        ("cases: [{subject: 'agent:x', tool: a__b, expect: deny, expct: 1}]", "knows only"),
+        ("cases: [{subject: 'agent:x', tool: a__b, expect: deny}]", "no tool 'a__b'"),
+        ("tools: [{name: b}]\ncases: []", "needs `server` and `name`"),
+    ],
+)
+def test_cases_that_cannot_be_read_are_named(cases: str, words: str) -> None:
+    written(GOOD, cases)
+    error = run("test").exception
+    assert isinstance(error, PolicyError) and words in str(error) and "mine.yaml" in str(error)
+
+
+def test_explain_gives_the_verdict_the_rules_and_what_would_permit() -> None:
+    yes = run("explain", "gateway__search_ledger", "--as", "agent:coordinator")
+    assert (
+        yes.exit_code == 0
+        and "may call" in yes.stdout
+        and "rule coordinator-case (default.cedar:" in yes.stdout
+    )
+    no = json.loads(run("explain", "gateway__search_ledger", "--as", "agent:logs", "--json").stdout)
+    assert (no["verdict"], no["rules"], no["roles"]) == ("deny", [], ["specialist"])
+    assert [rule["id"] for rule in no["would_permit"]] == [
+        "coordinator-case",
+        "oncall-gateway",
+        "operator-gateway",
+    ]
+
+
+def test_explain_looks_at_the_arguments() -> None:
+    asked = ["explain", "gateway__issue_token", "--as", "agent:coordinator", "--json", "--args"]
+    for roles, verdict in ((["specialist"], "call"), (["specialist", "operator"], "deny")):
+        done = run(*asked, json.dumps({"subject": "agent:logs", "roles": roles}))
+        assert json.loads(done.stdout)["verdict"] == verdict
+
+
+@pytest.mark.parametrize("args", ["{", "[]", "7"])
+def test_arguments_that_are_no_object_are_refused(args: str) -> None:
+    error = run("explain", "gateway__list_tokens", "--as", "user:ana", "--args", args).exception
+    assert isinstance(error, UsageError) and "--args" in str(error)
+
+
+def test_an_unknown_tool_is_named() -> None:
+    error = run("explain", "no__tool", "--as", "user:ana").exception
+    assert isinstance(error, UsageError) and "no__tool" in str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -60,7 +60,7 @@ class CaseIndex:
         return id_
 
     def update(self, id_: str, status: str, report: Report | None = None) -> None:
-        """What became of a case; the citations of its report keep their numbers."""
+        """What became of a case."""
         with self._open() as db:
             db.execute("UPDATE cases SET status = ?, updated = ? WHERE id = ?", (status, _now(), id_))
             if report is None:
@@ -68,11 +68,6 @@ class CaseIndex:
             summary = " ".join(s.text for s in report.summary[1:2])
             db.execute(
                 "UPDATE cases SET outcome = ?, summary = ? WHERE id = ?", (report.outcome, summary, id_)
-            )
-            db.execute("DELETE FROM citations WHERE id = ?", (id_,))
-            db.executemany(
-                "INSERT INTO citations VALUES (?,?,?)",
-                [(id_, c.n, c.model_dump_json()) for c in report.citations],
             )
 
     def get(self, id_: str) -> CaseRow:
@@ -112,6 +107,19 @@ class CaseIndex:
         with self._open() as db:
             row = db.execute("SELECT citation FROM citations WHERE id = ? AND n = ?", (id_, n)).fetchone()
         return Citation.model_validate_json(row["citation"]) if row else None
+
+    def numbers(self, id_: str) -> dict[tuple[str, str], int]:
+        """The numbers that the case's citations have, by call and words."""
+        with self._open() as db:
+            rows = db.execute("SELECT citation FROM citations WHERE id = ?", (id_,)).fetchall()
+        known = (Citation.model_validate_json(row["citation"]) for row in rows)
+        return {(c.call, c.quote): c.n for c in known}
+
+    def keep_citations(self, id_: str, citations: Iterable[Citation]) -> None:
+        """Keep the citations of a report under the numbers it gave them."""
+        rows = [(id_, c.n, c.model_dump_json()) for c in citations]
+        with self._open() as db:
+            db.executemany("INSERT OR REPLACE INTO citations VALUES (?,?,?)", rows)
 
     def add_citations(self, id_: str, citations: list[Citation]) -> list[Citation]:
         """Number new citations after those the case has; one that it has keeps its number."""

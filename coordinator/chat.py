@@ -111,14 +111,22 @@ class Chat:
 
     async def continue_latest(self, message: str) -> None:
         """For a single message: a follow-up question belongs to the latest case about the same trouble."""
-        opens = not message.startswith("/") and self._intent(message).kind in _OPENING
-        if self.result or opens:
-            return
         recording = str(self.session.recording.resolve()) if self.session.recording else ""
         young = datetime.now(UTC) - CONTINUES
         latest = next((c for c in self.index.list(20) if c.recording == recording), None)
-        if latest and latest.updated > young and latest.status in ("delivered", "waiting"):
-            await self.open_case(latest.id)
+        if self.result or latest is None or latest.updated < young:
+            return
+        if (
+            latest.status not in ("delivered", "waiting")
+            or not (found := await self.runner.look(latest.id)).report
+        ):
+            return
+        assert found.state is not None
+        if (
+            message.startswith("/")
+            or CaseView.of(latest.id, found.state, found.report).intent(message).kind != "summary"
+        ):
+            self.result = found
             self.printer.note(f"continuing case {latest.id}")
 
     async def _first(self, message: str) -> None:
@@ -135,7 +143,9 @@ class Chat:
         """What a message asks for before there is a case: the alert's names and words are known."""
         opened = self._trigger("")
         texts = [opened.title, opened.question] if opened else []
-        services = opened.scope.services if opened else ()
+        services = set(opened.scope.services if opened else ())
+        if self.session.recording:
+            services |= set(trigger.read_recording(self.session.recording).get("services", []))
         return read(message, services, words_of(texts))
 
     def _trigger(self, message: str) -> Trigger | None:
@@ -178,7 +188,8 @@ class Chat:
         view = CaseView.of(result.case, result.state, result.report)
         scope = scope_of(result.state)
         async with self.runner.desk(result.case) as desk:
-            looks = Looks(desk, result.report.since_at or scope.onset, scope.namespace)
+            offered = frozenset(n for n, ok in result.state.get("offered", {}).items() if ok)
+            looks = Looks(desk, result.report.since_at or scope.onset, scope.namespace, offered)
             yield Answerer(view, looks, self.index)
 
     def _known(self) -> CaseResult:
@@ -291,7 +302,7 @@ class Chat:
             self.printer.note("Say what is wrong; /help lists the commands, /quit leaves.")
 
 
-_OPENING = frozenset({"summary", "cause", "about", "unknown"})  # messages that open a case of their own
+_OPENING = frozenset({"summary", "cause"})  # the first answer of a case answers these
 
 
 def _without_case(intent: Intent) -> Answer:

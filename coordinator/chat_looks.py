@@ -36,6 +36,7 @@ class Looks:
     desk: Desk
     onset: datetime | None
     namespace: str = ""
+    offered: frozenset[str] = frozenset()  # specialists whose tools the gateway offers
 
     async def logs(self, component: str) -> list[Said]:
         """The warnings and errors of a component since shortly before it began."""
@@ -43,8 +44,10 @@ class Looks:
         if self.onset:
             arguments["start"] = _iso(self.onset - timedelta(minutes=5))
         result = await self._ask("logs", "logs__search", arguments)
-        if not _usable(result):
+        if not _usable(result) and self.namespace and "kubernetes" in self.offered:
             return await self._kubernetes_logs(component)
+        if not _usable(result):
+            return [Said(f"The logs of {component} cannot be read: {_clip(result.text)}")]
         lines = [line for line in result.text.splitlines()[1:] if line.strip()]
         if not lines:
             return [Said(f"{component} logged no warning or error in that time.", _first_line(result))]

@@ -22,7 +22,7 @@ class Printer:
 
     def answer(self, answer: Answer, facts: dict[str, Any]) -> None:
         """An answer, a sentence a line, each with its references."""
-        lines = [f"{s.text} {refs(s.cites)}".rstrip() for s in answer.sentences]
+        lines = _lines(answer)
         if self._json:
             self._data(answer.model_dump(mode="json") | {"text": "\n".join(lines)} | facts)
             return
@@ -66,3 +66,16 @@ class Printer:
 
     def _data(self, value: dict[str, Any]) -> None:
         print(json.dumps(value, ensure_ascii=False), flush=True)
+
+
+def _lines(answer: Answer) -> list[str]:
+    """The sentences as lines, under the name of their part where they have one."""
+    lines: list[str] = []
+    part = ""
+    for sentence in answer.sentences:
+        if sentence.part and sentence.part != part:
+            lines.append(sentence.part)
+        part = sentence.part
+        bullet = "  - " if part else ""
+        lines.append(f"{bullet}{sentence.text} {refs(sentence.cites)}".rstrip())
+    return lines

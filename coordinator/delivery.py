@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from coordinator import gates, validation
+from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk
 from coordinator.errors import ReportUnsound
 from coordinator.markdown import markdown
@@ -23,6 +24,7 @@ async def write(state: CaseState, desk: Desk) -> Report:
     report = compose(await _material(state, desk))
     text = markdown(report)
     await prove(report, text, desk)
+    CaseIndex(desk.home).keep_citations(report.case, report.citations)
     folder = desk.home / "cases" / report.case
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "report.md").write_text(text, encoding="utf-8")
@@ -88,6 +90,7 @@ async def _material(state: CaseState, desk: Desk) -> Material:
         doubts=tuple(Doubt.model_validate(d) for d in verdict["doubts"]),
         actions=_actions(state, findings),
         ledger=await _ledger(state["case"], desk),
+        known=CaseIndex(desk.home).numbers(state["case"]),
         settled=desk.thresholds.confidence,
     )
 

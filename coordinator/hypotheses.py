@@ -127,18 +127,25 @@ def _with_agreement(suspect: Suspect, all_: list[Suspect]) -> Suspect:
 def _with_contradiction(suspect: Suspect, claims: tuple[tuple[str, Claim], ...]) -> Suspect:
     """Lowered when another specialist ruled the component out."""
     for name, claim in claims:
-        if claim.kind != "ruled_out" or name in suspect.by or not claim.component or _of_a_change(claim):
-            continue
-        if claim.component == suspect.component:
+        if claim.kind == "ruled_out" and name not in suspect.by and _contradicts(claim, suspect):
             lowered = suspect.confidence * (1 - CONTRADICTION * claim.confidence)
             suspect = replace(suspect, against=_union(suspect.against, claim.evidence))
             suspect = suspect.moved(lowered, f"lowered: {name} found that {_lower_first(claim.text)}")
     return suspect
 
 
-def _of_a_change(claim: Claim) -> bool:
-    """Whether a claim is about a deploy or commit; ruling one out says nothing about its component."""
-    return all(e.tool.startswith("changes__") for e in claim.evidence)
+def _contradicts(claim: Claim, suspect: Suspect) -> bool:
+    """Whether a ruling-out claim speaks against a suspect: its component as a whole, or its very fault.
+
+    Ruling out a deploy says nothing about the component it went to.
+    """
+    if not claim.component or claim.component != suspect.component:
+        return False
+    if all(e.tool.startswith("changes__") for e in claim.evidence):
+        return False
+    text = claim.text.lower()
+    fault = {word for word in suspect.cause.label.lower().split("_") if len(word) > 2}
+    return text.startswith(claim.component.lower()) or any(word in text for word in fault)
 
 
 def _changes_before_symptoms(

@@ -71,6 +71,7 @@ async def tokens(found: Found, login: str = "") -> Access:
     operator = Access(url=url, coordinator=found.operator_token)
     async with GatewayClient(operator, found.operator_token) as client:
         person = await client.issue_token(f"user:{name}", "oncall", seconds=PERSON_SECONDS)
+    async with GatewayClient(operator, person) as client:
         coordinator = await client.issue_token("agent:coordinator", "coordinator", seconds=PERSON_SECONDS)
     return Access(url=url, coordinator=coordinator, person=person, login=name)
 
@@ -83,10 +84,15 @@ async def servers_settled(access: Access) -> None:
         deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
         while asyncio.get_running_loop().time() < deadline:
             listed = await client.read("gateway__list_servers", {})
-            states = [str(server.get("state")) for server in listed.get("servers") or []]
-            if not any(state in ("idle", "connecting") for state in states):
+            if not any(_on_its_way(server) for server in listed.get("servers") or []):
                 return
             await asyncio.sleep(POLL_SECONDS)
+
+
+def _on_its_way(server: dict[str, Any]) -> bool:
+    """Whether a tool server may still become ready: it connects, or its process is still starting."""
+    starting = "${child:" in str(server.get("error") or "")
+    return server.get("state") in ("idle", "connecting") or (server.get("state") == "failed" and starting)
 
 
 def login_name(given: str = "") -> str:

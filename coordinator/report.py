@@ -34,26 +34,22 @@ CITES = 3  # citations after one sentence
 
 @dataclass
 class Citer:
-    """Numbers evidence in the order in which it is first used."""
+    """Numbers evidence in the order of use; what a person may have seen before keeps its number."""
 
-    start: int = 1
-    citations: dict[tuple[str, str], Citation] = field(default_factory=dict)
+    known: dict[tuple[str, str], int] = field(default_factory=dict)
+    citations: dict[int, Citation] = field(default_factory=dict)
 
     def cite(self, evidence: Iterable[Evidence], limit: int = CITES) -> tuple[int, ...]:
         """The numbers of some pieces of evidence."""
         return tuple(dict.fromkeys(self._number(e) for e in tuple(evidence)[:limit]))
 
     def _number(self, evidence: Evidence) -> int:
-        key = (evidence.call, evidence.quote)
-        if key not in self.citations:
-            self.citations[key] = Citation(
-                n=self.start + len(self.citations),
-                call=evidence.call,
-                tool=evidence.tool,
-                arguments=evidence.arguments,
-                quote=evidence.quote,
-            )
-        return self.citations[key].n
+        last = max(self.known.values(), default=0)
+        n = self.known.setdefault((evidence.call, evidence.quote), last + 1)
+        self.citations[n] = Citation(
+            n=n, call=evidence.call, tool=evidence.tool, arguments=evidence.arguments, quote=evidence.quote
+        )
+        return n
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +64,7 @@ class Material:
     doubts: tuple[Doubt, ...]
     actions: tuple[Action, ...]
     ledger: LedgerRange
+    known: dict[tuple[str, str], int] = field(default_factory=dict)  # numbers given before
     settled: float = 0.5  # from this confidence on a cause is called likely
 
     def claims(self, *kinds: str) -> list[Claim]:
@@ -78,7 +75,7 @@ class Material:
 
 def compose(material: Material) -> Report:
     """The report of a case."""
-    citer = Citer()
+    citer = Citer(known=dict(material.known))
     outcome = _outcome(material)
     summary = _summary(material, outcome, citer)
     since, since_at = _since(material, citer)
@@ -108,7 +105,7 @@ def compose(material: Material) -> Report:
         work=tuple(_work(f) for f in material.findings),
         ledger=material.ledger,
     )
-    return report.model_copy(update={"citations": tuple(citer.citations.values())})
+    return report.model_copy(update={"citations": tuple(citer.citations[n] for n in sorted(citer.citations))})
 
 
 def blast_radius(findings: Iterable[Finding], scope: Scope) -> tuple[str, ...]:

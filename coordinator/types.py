@@ -69,6 +69,7 @@ class Sentence(Value):
 
     text: str
     cites: tuple[int, ...] = ()
+    part: str = ""  # which part of an answer it belongs to
 
 
 class Moment(Value):

@@ -55,7 +55,7 @@ class ModelTools:
         if len(text) > LONGEST_RESULT:
             text = f"{text[:LONGEST_RESULT]}\n… cut here, at {LONGEST_RESULT} characters; ask for less"
         what = "error" if result.is_error else "result"
-        return f"[call {result.call}] {what}:\n{text}"
+        return f"[call {result.call or 'none'}] {what}:\n{text}"
 
 
 def _waiting(wait: ApprovalPending) -> Action:

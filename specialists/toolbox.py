@@ -235,7 +235,8 @@ def _asked(answer: InputRequiredResult) -> Refusal:
     said = _refusal(answer.meta or {})
     message = str(getattr(asked.params, "message", "") or "")
     named = said.approval if said else ""
-    found = named or next(iter(re.findall(r"\b[A-Za-z]+-[0-9A-Za-z]+\b", message)), "")
+    spoken = re.search(r"(?i)\bapproval:?\s+(\w+[-_]\w+)", message)
+    found = named or (spoken[1] if spoken else "")
     return Refusal("approval_pending", message, said.rules if said else (), found)
 
 

@@ -214,7 +214,8 @@ def investigate(messages: list[Message], body: dict[str, Any]) -> dict[str, Any]
     for name, result in zip(called, tool_texts(messages), strict=False):
         found, lines = CALL.search(result), data_lines(result.partition("\n")[2])
         if found and lines and "] error" not in result.partition("\n")[0]:
-            claims.append(claim(KINDS.get(name.partition("__")[0], "context"), name, found[1], lines[-1]))
+            kind = KINDS.get(name.partition("__")[0], "context")
+            claims += [claim(kind, name, found[1], line) for line in lines[-3:]]
     status = "found" if claims else "abstained"
     return {"answer": {"status": status, "summary": f"{len(claims)} observations.", "claims": claims}}
 

@@ -245,7 +245,7 @@ async def test_a_long_result_is_cut_for_the_model_but_not_for_the_evidence():
 async def test_the_diligent_model_cites_whatever_tools_it_is_given():
     tools = {"logs__search": LOGS, "logs__patterns": LOGS, "logs__broken": {"error": "no index"}}
     found = await finding("investigate", tools)
-    assert (found.status, len(found.claims), found.dropped, found.calls) == ("found", 2, 0, 3)
+    assert (found.status, len(found.claims), found.dropped, found.calls) == ("found", 4, 0, 3)
 
 
 def test_every_shipped_specialist_has_a_prompt_that_demands_citations():

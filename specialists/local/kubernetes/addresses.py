@@ -14,8 +14,12 @@ from specialists.local.kubernetes.scene import Scene, Service
 from specialists.local.kubernetes.suspects import Suspect
 
 MOST = 60
-VALUE = re.compile(r"^(?:[\w+:]+://)?(?:[^@/]+@)?([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?::(\d{1,5}))?(?:[/?].*)?$", re.I)
-KEY = re.compile(r"ADDR|ADDRESS|HOST|URL|URI|ENDPOINT|SERVER|SERVICE|BROKER|DSN|UPSTREAM|BACKEND|TARGET", re.I)
+VALUE = re.compile(
+    r"^(?:[\w+:]+://)?(?:[^@/]+@)?([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?::(\d{1,5}))?(?:[/?].*)?$", re.I
+)
+KEY = re.compile(
+    r"ADDR|ADDRESS|HOST|URL|URI|ENDPOINT|SERVER|SERVICE|BROKER|DSN|UPSTREAM|BACKEND|TARGET", re.I
+)
 DATABASE = re.compile(r"mysql|mariadb|jdbc", re.I)
 ENDINGS = re.compile(r"_?(?:SERVICE)?_?(?:ADDR|ADDRESS|HOST|HOSTNAME|URL|URI|ENDPOINT|NAME|PORT)+$", re.I)
 
@@ -83,11 +87,22 @@ def _judge(scene: Scene, address: Address, all_of_app: list[Address], look: Look
     services = {service.name: service for service in scene.services}
     first, *rest = address.host.split(".")
     if rest and rest[0] != scene.cluster.namespace and rest[:1] != ["svc"]:
-        return []  # outside the namespace, or outside the cluster
+        return _elsewhere(address, first, rest, services, look)
     service = services.get(first)
     if service is not None:
         return _wrong_port(scene, address, service, look) or _wrong_service(address, services, look)
     return _nobody(scene, address, services, all_of_app, look)
+
+
+def _elsewhere(
+    address: Address, first: str, rest: list[str], services: dict[str, Service], look: Look
+) -> list[Suspect]:
+    """A name outside the namespace; doubtful if it is a cluster name of a service that is here."""
+    if "svc" not in rest or first not in services:
+        return []
+    because = f"{address.key} looks for {first} in the namespace {rest[0]}, and it is here"
+    evidence = _written(look, address)
+    return [Suspect("service_env_var_address_mismatch", f"app/{address.app}", 0.6, evidence, because)]
 
 
 def _wrong_port(scene: Scene, address: Address, service: Service, look: Look) -> list[Suspect]:
@@ -97,7 +112,9 @@ def _wrong_port(scene: Scene, address: Address, service: Service, look: Look) ->
     mysql = DATABASE.search(f"{address.key} {address.host}") or "3306" in numbers
     label = "mysql_invalid_port" if mysql else "service_env_var_address_mismatch"
     evidence = _written(look, address) + scene.cite("services", service.row.line)
-    because = f"{address.key} says {address.host}:{address.port}, the service has {', '.join(sorted(numbers))}"
+    because = (
+        f"{address.key} says {address.host}:{address.port}, the service has {', '.join(sorted(numbers))}"
+    )
     return [Suspect(label, f"app/{address.app}", 0.95, evidence, because)]
 
 
@@ -123,7 +140,9 @@ def _nobody(
     scene: Scene, address: Address, services: dict[str, Service], others: list[Address], look: Look
 ) -> list[Suspect]:
     """An address of no service: a slip of the pen if it looks like a service nobody else names here."""
-    if address.host in ("localhost", "0.0.0.0", "true", "false") or not (address.port or KEY.search(address.key)):
+    if address.host in ("localhost", "0.0.0.0", "true", "false") or not (
+        address.port or KEY.search(address.key)
+    ):
         return []
     named = {one.host.split(".")[0] for one in others}
     near = [name for name in services if name not in named and _slip(address.host, name)]

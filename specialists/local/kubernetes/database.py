@@ -22,11 +22,11 @@ RULES = (
      r"|ER_CON_COUNT_ERROR|max number of clients reached"),
     ("db_connection_exhaustion", "client", 0.85,
      r"Connection is not available, request timed out|[Cc]onnection pool (?:is )?exhausted"
-     r"|QueuePool limit|Unable to acquire JDBC Connection|Timeout: Pool empty|no connections available in pool"),
+     r"|QueuePool limit|Unable to acquire JDBC Connection|Timeout: Pool empty"),
 )  # fmt: skip
 UNREACHED = re.compile(
-    r"Communications link failure|Can't connect to (?:MySQL|MariaDB|local MySQL)|Could not connect to address="
-    r"|dial tcp \S+:33\d\d: connect|ECONNREFUSED \S+:33\d\d|could not connect to server",
+    r"Communications link failure|Can't connect to (?:MySQL|MariaDB|local MySQL)"
+    r"|Could not connect to address=|dial tcp \S+:33\d\d: connect|ECONNREFUSED \S+:33\d\d|could not connect to server",
     re.I,
 )
 MOST_LOGS = 60

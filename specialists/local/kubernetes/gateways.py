@@ -14,7 +14,9 @@ from specialists.local.kubernetes.scene import Scene
 from specialists.local.kubernetes.suspects import Suspect
 
 ROUTING_KINDS = ("Ingress", "VirtualService", "HTTPRoute", "GRPCRoute", "ConfigMap", "IngressRoute")
-TARGET = re.compile(r"(?:https?|lb|grpc|dubbo)://([a-z0-9][-a-z0-9.]*)(?::(\d+))?|proxy_pass\s+https?://([-\w.]+)")
+TARGET = re.compile(
+    r"(?:https?|lb|grpc|dubbo)://([a-z0-9][-a-z0-9.]*)(?::(\d+))?|proxy_pass\s+https?://([-\w.]+)"
+)
 PATH = re.compile(r"(?:Path=|path:\s*|location\s+(?:\^?~\*?\s+)?|prefix:\s*)[\"']?(/[^\s\"',;{]*)")
 
 
@@ -57,7 +59,9 @@ def _structured(node: Any, path: str = "") -> Iterator[tuple[str, str, str]]:
             yield from _structured(item, path)
     if not isinstance(node, dict):
         return
-    matches = re.search(r"'(?:path|prefix|exact|value)': '(/[^']*)'", str(node.get("match") or node.get("matches")))
+    matches = re.search(
+        r"'(?:path|prefix|exact|value)': '(/[^']*)'", str(node.get("match") or node.get("matches"))
+    )
     path = str(node["path"]) if isinstance(node.get("path"), str) else matches[1] if matches else path
     backend = node.get("service") or node.get("destination")
     if isinstance(backend, dict) and (backend.get("name") or backend.get("host")):
@@ -92,7 +96,9 @@ def _judge(scene: Scene, app: str, route: Route, look: Look) -> list[Suspect]:
         return [Suspect("gateway_misroute", f"app/{app}", confidence, evidence, because)]
     numbers = {str(port.number) for port in services[host].ports}
     if route.port and route.port.isdigit() and numbers and route.port not in numbers:
-        because = f"{route.path or 'a route'} leads to port {route.port} of {host}, which has {', '.join(numbers)}"
+        because = (
+            f"{route.path or 'a route'} leads to port {route.port} of {host}, which has {', '.join(numbers)}"
+        )
         evidence += scene.cite("services", services[host].row.line)
         return [Suspect("gateway_misroute", f"app/{app}", 0.88, evidence, because)]
     return _other(app, route, host, list(services), evidence)

@@ -27,7 +27,14 @@ NO_IMAGE = re.compile(
     re.I,
 )
 REFUSED = re.compile(r"denied|forbidden|403", re.I)
-PUBLIC = ("docker.io/", "registry-1.docker.io", "quay.io/", "registry.k8s.io/", "gcr.io/", "mcr.microsoft.com/")
+PUBLIC = (
+    "docker.io/",
+    "registry-1.docker.io",
+    "quay.io/",
+    "registry.k8s.io/",
+    "gcr.io/",
+    "mcr.microsoft.com/",
+)
 
 
 async def examine(scene: Scene) -> list[Suspect]:
@@ -43,7 +50,9 @@ def _waits(scene: Scene, app: str, look: Look) -> bool:
 
 
 async def _unpulled(scene: Scene, app: str, look: Look) -> list[Suspect]:
-    failures = [e for e in look.pod.recent("Failed", "InspectFailed", "ErrImageNeverPull") if _tells(e.message)]
+    failures = [
+        e for e in look.pod.recent("Failed", "InspectFailed", "ErrImageNeverPull") if _tells(e.message)
+    ]
     if not failures:
         return []
     said = failures[0].message
@@ -85,7 +94,11 @@ async def _refused(scene: Scene, app: str, look: Look, reason: str) -> tuple[str
     """A registry that refuses tells no difference between a private and a missing image; the names do."""
     applied = await scene.cluster.manifest(app)
     if "imagePullSecrets" in applied.text:
-        return "missing_image_pull_secret", 0.85, "the registry refused it in spite of the pull secret it names"
+        return (
+            "missing_image_pull_secret",
+            0.85,
+            "the registry refused it in spite of the pull secret it names",
+        )
     images = [c.image for c in look.pod.containers if WAITING.search(c.reason)] or [""]
     if "/manifests/" in reason or _public(images[0]):
         return "incorrect_image_reference", 0.88, "a public registry refuses names that do not exist"

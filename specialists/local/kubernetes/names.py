@@ -87,7 +87,5 @@ async def _server(scene: Scene, system: Look) -> list[Suspect]:
     logs = await asyncio.gather(*(scene.cluster.logs(app) for app in scene.apps[:MOST]))
     heard = [(a, w, log) for a, log in zip(scene.apps, logs, strict=False) if (w := _complaint(scene, log))]
     because = f"the cluster's DNS pod {ill[0]['NAME']} is {ill[0]['STATUS']}"
-    return [
-        Suspect("service_dns_resolution_failure", f"app/{app}", 0.8, system.cite(ill[0].line) + log.cite(words), because)
-        for app, words, log in heard[:3]
-    ]  # fmt: skip
+    label, row = "service_dns_resolution_failure", system.cite(ill[0].line)
+    return [Suspect(label, f"app/{app}", 0.8, row + log.cite(said), because) for app, said, log in heard[:3]]

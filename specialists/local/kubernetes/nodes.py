@@ -13,7 +13,9 @@ from specialists.types import Evidence
 
 MOST = 3
 MOST_PROXIES = 8
-DOWN = re.compile(r"Active:\s*(?:inactive|failed|deactivating)|\b(?:inactive|not running|stopped|dead)\b", re.I)
+DOWN = re.compile(
+    r"Active:\s*(?:inactive|failed|deactivating)|\b(?:inactive|not running|stopped|dead)\b", re.I
+)
 STUCK = ("ContainerCreating", "PodInitializing", "Init:0/", "Unknown", "Terminating", "NodeLost")
 
 
@@ -30,7 +32,11 @@ def down(look: Look) -> bool | None:
     if not look.seen:
         return None
     active = re.search(r"Active:\s*(\w+)", look.text)
-    return active[1].lower() not in ("active", "activating", "reloading") if active else bool(DOWN.search(look.text))
+    return (
+        active[1].lower() not in ("active", "activating", "reloading")
+        if active
+        else bool(DOWN.search(look.text))
+    )
 
 
 async def _lost(scene: Scene, node: Node) -> list[Suspect]:
@@ -101,7 +107,9 @@ async def _unscheduled(scene: Scene) -> list[Suspect]:
         return []
     row = scene.cite("pods", scene.sick[silent[0]].row.line)
     leaders = [node for node in scene.nodes if node.control_plane] or scene.nodes
-    looks = await asyncio.gather(*(scene.cluster.node_service(n.name, "kube-scheduler") for n in leaders[:MOST]))
+    looks = await asyncio.gather(
+        *(scene.cluster.node_service(n.name, "kube-scheduler") for n in leaders[:MOST])
+    )
     because = f"its service is not active, and {silent[0]} is pending without a word from a scheduler"
     for node, look in zip(leaders, looks, strict=False):
         if down(look):

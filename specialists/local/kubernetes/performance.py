@@ -100,9 +100,11 @@ def _busy(look: Look, readings: list[Reading]) -> list[Suspect]:
         if reading.node or not words:
             continue
         throttled = any("throttl" in w.lower() for w in words)
-        times = max((float(now) / max(float(normal), 0.005) for w in words for normal, now in CHANGE.findall(w)),
-                    default=1.0)  # fmt: skip
-        evidence = tuple(e for w in (words + [w for w in reading.words if SLOW.search(w)])[:4] for e in _cite(look, w))
+        ratios = (float(b) / max(float(a), 0.005) for w in words for a, b in CHANGE.findall(w))
+        times = max(ratios, default=1.0)
+        evidence = tuple(
+            e for w in (words + [w for w in reading.words if SLOW.search(w)])[:4] for e in _cite(look, w)
+        )
         because = "it is throttled" if throttled else f"its CPU use is {times:.1f} times normal"
         confidence = (0.95 if throttled else 0.7) + min(times, 100) / 10_000
         found.append(Suspect("pod_cpu_overload", f"app/{reading.name}", confidence, evidence, because))
@@ -148,7 +150,7 @@ def _explained(
     found = []
     for place, thing in enumerate(order[:3]):
         label = "node_network_delay" if thing.startswith("node/") else "pod_network_delay"
-        confidence = (0.8 + min(0.12, margin / 10)) if place == 0 else 0.3 - 0.1 * place
+        confidence = (0.8 + min(0.12, margin / 10)) if place == 0 else (0.25, 0.16)[place - 1]
         if place == 0 and label == "node_network_delay":
             confidence = 0.6
         evidence = _measured(look, thing, slow, placed)
@@ -158,7 +160,9 @@ def _explained(
     return found
 
 
-def _measured(look: Look, thing: str, slow: dict[str, Reading], placed: dict[str, str]) -> tuple[Evidence, ...]:
+def _measured(
+    look: Look, thing: str, slow: dict[str, Reading], placed: dict[str, str]
+) -> tuple[Evidence, ...]:
     name = thing.split("/", 1)[1]
     first = [slow[name]] if name in slow else [r for r in slow.values() if placed.get(r.name) == name]
     rest = [r for r in slow.values() if r not in first]

@@ -52,7 +52,9 @@ def _killed_by_probe(pod: Described, container: Container) -> bool:
     """Whether the kubelet ended the container because of a probe."""
     said = (event.message for event in pod.recent("Killing", "Unhealthy"))
     return any("probe" in words and "restart" in words for words in said) or (
-        container.restarts > 0 and container.last_exit in ("143", "137") and _failure(pod, "Liveness") is not None
+        container.restarts > 0
+        and container.last_exit in ("143", "137")
+        and _failure(pod, "Liveness") is not None
     )
 
 
@@ -86,8 +88,12 @@ def _meaning(
 
 def _listening(container: Container, others: Iterable[Probe], pod: Described) -> set[str]:
     """Ports on which the container is known to listen: declared, configured, or asked by its other probes."""
-    ports = {port.split("/")[0] for port in container.ports if port[0].isdigit() and not port.startswith("0/")}
-    ports |= {value for key, value in container.env.items() if key in ("PORT", "SERVER_PORT") and value.isdigit()}
+    ports = {
+        port.split("/")[0] for port in container.ports if port[0].isdigit() and not port.startswith("0/")
+    }
+    ports |= {
+        value for key, value in container.env.items() if key in ("PORT", "SERVER_PORT") and value.isdigit()
+    }
     if not ports:
         ports = {p.port for p in others if p.port.isdigit()}
     names = {p for c in pod.containers for p in re.findall(r"\(([\w-]+)\)", " ".join(c.ports))}

@@ -36,7 +36,9 @@ def _causes(suspects: list[Suspect]) -> tuple[Cause, ...]:
     if not chosen:
         return ()
     best = chosen[0].confidence
-    left = [best] + [min(s.confidence, max(0.05, 1 - best) if best >= 0.9 else s.confidence) for s in chosen[1:]]
+    left = [best] + [
+        min(s.confidence, max(0.05, 1 - best) if best >= 0.9 else s.confidence) for s in chosen[1:]
+    ]
     return tuple(suspect.cause(confidence) for suspect, confidence in zip(chosen, left, strict=True))
 
 
@@ -56,7 +58,9 @@ def _symptoms(scene: Scene) -> tuple[Claim, ...]:
     found: list[Claim] = []
     for node in scene.lost_nodes:
         evidence = scene.cite("nodes", node.name, "NotReady")
-        found.append(_claim("symptom", f"Node {node.name} is not ready.", 0.99, evidence, f"node/{node.name}"))
+        found.append(
+            _claim("symptom", f"Node {node.name} is not ready.", 0.99, evidence, f"node/{node.name}")
+        )
     for app, pod in scene.sick.items():
         if pod.ready and app in scene.described and not scene.described[app].pod.recent("Killing", "BackOff"):
             continue

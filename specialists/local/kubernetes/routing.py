@@ -57,15 +57,18 @@ def _strangers(scene: Scene) -> list[Suspect]:
             evidence = scene.cite("services", service.row.line)
             evidence += scene.cite("endpoints", service.backend_row.line) if service.backend_row else ()
             because = f"it leads to the pods of {', '.join(sorted(behind))}"
-            found.append(
-                Suspect("service_selector_mismatch", f"app/{service.name}", 0.85, evidence, because)
-            )
+            found.append(Suspect("service_selector_mismatch", f"app/{service.name}", 0.85, evidence, because))
     return found
 
 
 async def _ports(scene: Scene) -> list[Suspect]:
-    """Services whose protocol or target port is not one their pods have."""
-    odd = [service for service in scene.services if service.backends and _odd(service)]
+    """Services whose protocol or target port is not one their pods have.
+
+    A service that names a port no container has gets no endpoints, like one that selects nothing.
+    """
+    ready = {pod.app for pod in scene.pods if pod.ready}
+    odd = [s for s in scene.services if s.backends and _odd(s)]
+    odd += [s for s in scene.services if s.selector and s.backends == "<none>" and scene.app_of(s) in ready]
     found = await asyncio.gather(*(_port(scene, service) for service in odd[:MOST]))
     return [suspect for some in found for suspect in some]
 
@@ -78,13 +81,23 @@ def _odd(service: Service) -> bool:
     return named or bool(set(targets) - numbers) or any(port.protocol != "TCP" for port in service.ports)
 
 
+def _selects(service: Service, documents: list[dict[str, Any]], app: str) -> bool:
+    """Whether a service selects the pods of an app, as the app's manifest labels them."""
+    for document in documents:
+        if _name(document) == app and isinstance(document.get("spec"), dict):
+            template = document["spec"].get("template") or {}
+            worn = (template.get("metadata") or {}).get("labels") or {}
+            return service.selector.items() <= {str(k): str(v) for k, v in worn.items()}.items()
+    return True
+
+
 async def _port(scene: Scene, service: Service) -> list[Suspect]:
     app = scene.app_of(service)
     applied, look = await asyncio.gather(
         scene.cluster.manifest(app), scene.cluster.describe("services", service.name)
     )
     listening = listens(applied, app)
-    if not listening:
+    if not listening or not _selects(service, applied.documents, app):
         return []
     rows = scene.cite("services", service.row.line)
     rows += scene.cite("endpoints", service.backend_row.line) if service.backend_row else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
+from dataclasses import replace
 
 from specialists.local.kubernetes import database
 from specialists.local.kubernetes.cluster import Look
@@ -13,6 +14,7 @@ from specialists.local.kubernetes.scene import Scene
 from specialists.local.kubernetes.suspects import Suspect
 
 DENIED = re.compile(r"(?i)permission denied|operation not permitted|EACCES|access denied.*(?:file|dir|/)")
+RECOVERED = 0.45  # how much words in a log weigh when the pod serves again
 TAKEN = re.compile(r"(?i)address already in use|EADDRINUSE|port \S+ (?:is|was) already (?:in use|allocated)")
 
 
@@ -65,7 +67,7 @@ async def _logs(scene: Scene, app: str) -> list[Suspect]:
     if not found and (pod.restarts or "CrashLoop" in pod.status):
         evidence = look.cite("Exit Code:") + row
         found.append(Suspect("crash_loop", f"app/{app}", 0.3, evidence))
-    return found
+    return found if not pod.ready else [replace(s, confidence=s.confidence * RECOVERED) for s in found]
 
 
 def killed_by_probe(look: Look) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from specialists.local.kubernetes import reading
@@ -139,7 +140,8 @@ async def look_around(cluster: Cluster) -> Scene:
     }
     looks = dict(zip(kinds, await asyncio.gather(*kinds.values()), strict=True))
     scene = Scene(cluster, looks)
-    scene.nodes = [_node(row) for row in looks["nodes"].rows]
+    roles = Counter(row["ROLES"] for row in looks["nodes"].rows)
+    scene.nodes = [_node(row, roles) for row in looks["nodes"].rows]
     scene.workloads = _workloads(looks["deployments"], "deployments")
     if stateful := _stateful(scene, looks):
         looks["statefulsets"] = await cluster.get("statefulsets")
@@ -180,17 +182,19 @@ async def _describe(scene: Scene) -> None:
     scene.described = {app: look for (app, _), look in zip(chosen, looks, strict=True) if look.seen}
 
 
-def _node(row: Row) -> Node:
+def _node(row: Row, all_roles: Counter[str]) -> Node:
+    """A node; one that is cordoned and has a role of its own is taken for the control plane too."""
     named = reading.labels(row["LABELS"])
     roles = row["ROLES"].lower() + " " + " ".join(k for k in named if "node-role" in k)
     roles += " " + named.get("kubernetes.io/role", "")
     states = row["STATUS"].split(",")
+    lone = all_roles[row["ROLES"]] == 1 and row["ROLES"] not in ("", "<none>") and len(all_roles) == 2
     return Node(
         name=row["NAME"],
         ready="Ready" in states,
         cordoned="SchedulingDisabled" in states,
-        control_plane=any(word in roles for word in _CONTROL),
-        labels=named,
+        control_plane=any(word in roles for word in _CONTROL) or (lone and "SchedulingDisabled" in states),
+        labels={"kubernetes.io/hostname": row["NAME"], **named},
         row=row,
     )
 

@@ -68,7 +68,8 @@ async def _unplaced(scene: Scene, app: str) -> list[Suspect]:
     evidence = look.cite(refusals[0].line) + scene.cite("pods", scene.sick[app].row.line)
     if "choice" in counts and (chosen := await _choice(scene, app, look, counts)):
         said, confidence = chosen
-        evidence += look.cite("Node-Selectors:") if said == "node_selector_mismatch" else ()
+        if said == "node_selector_mismatch":
+            evidence += look.cite("Node-Selectors:")
         because = "no node carries the labels it asks for"
         return [Suspect(said, f"app/{app}", confidence, evidence, because)]
     rivals = sorted((k for k in counts if k in LABELS), key=lambda k: -counts[k])
@@ -91,9 +92,11 @@ async def _choice(scene: Scene, app: str, look: Look, counts: dict[str, int]) ->
     others = {kind for kind in counts if kind != "choice"}
     if selector and not any(_carries(node, selector) for node in workers):
         return "node_selector_mismatch", 0.97
-    if not others:
-        return "node_affinity_mismatch", 0.97 if not selector else 0.85
+    if not others and not selector:
+        return "node_affinity_mismatch", 0.97
     affinity = await _affinity(scene, app)
+    if not others:
+        return "node_affinity_mismatch" if affinity else "node_selector_mismatch", 0.85
     if affinity and not any(_satisfies(node, affinity) for node in workers):
         return "node_affinity_mismatch", 0.95
     return None

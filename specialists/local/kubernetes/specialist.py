@@ -24,6 +24,7 @@ from specialists.local.kubernetes import (
     storage,
 )
 from specialists.local.kubernetes.cluster import Cluster
+from specialists.local.kubernetes.reading import Row, age
 from specialists.local.kubernetes.report import finding
 from specialists.local.kubernetes.scene import Scene, look_around
 from specialists.local.kubernetes.suspects import ENOUGH, Suspect, ranked
@@ -48,7 +49,18 @@ STAGES: tuple[tuple[str, tuple[Analyzer, ...]], ...] = (
     ("addresses and routes in the configuration", (addresses.examine, gateways.examine)),
     ("logs and name resolution", (database.examine, names.examine)),
 )  # fmt: skip
-SYSTEM = ("kube-", "default", "istio-", "monitoring", "cert-manager", "local-path", "ingress", "calico", "cattle")
+CHRONIC = 86_400.0  # seconds after which what is ill is no news
+SYSTEM = (
+    "kube-",
+    "default",
+    "istio-",
+    "monitoring",
+    "cert-manager",
+    "local-path",
+    "ingress",
+    "calico",
+    "cattle",
+)
 
 
 class KubernetesSpecialist:
@@ -56,7 +68,7 @@ class KubernetesSpecialist:
 
     card = Card(
         name="kubernetes",
-        description="Pods, workloads, services, volumes, nodes and the control plane: what is broken, and why.",
+        description="Pods, workloads, services, volumes, nodes and the control plane: what is broken and why.",
         tools=("kubernetes__*",),
     )
 
@@ -96,13 +108,15 @@ async def _namespace(task: Task, toolbox: Toolbox) -> tuple[str, list[str]]:
         return spaces[0], []
     looks = await asyncio.gather(*(Cluster(toolbox, space).get("pods") for space in spaces[:10]))
     trouble = {
-        space: (sum(_ailing(row["READY"], row["STATUS"]) for row in seen.rows), len(seen.rows))
+        space: (sum(map(_newly_ill, seen.rows)), len(seen.rows))
         for space, seen in zip(spaces, looks, strict=False)
     }
     best = max(trouble, key=lambda space: trouble[space])
     return best, [] if any(trouble[best]) else ["a namespace with pods in it"]
 
 
-def _ailing(ready: str, status: str) -> bool:
-    have, _, want = ready.partition("/")
-    return status not in ("Completed", "Succeeded") and (have != want or status != "Running")
+def _newly_ill(row: Row) -> bool:
+    """Whether a pod is ill, and not for so long that it is no news."""
+    have, _, want = row["READY"].partition("/")
+    well = row["STATUS"] in ("Completed", "Succeeded") or (have == want and row["STATUS"] == "Running")
+    return not well and (age(row["AGE"]) or 0) < CHRONIC

@@ -10,13 +10,27 @@ from specialists.local.kubernetes.scene import Scene
 from specialists.local.kubernetes.suspects import Suspect
 
 RULES = (
-    (r"OOM-killed|OOMKilled|memory limit too low|OOM killed", "oom_killed", 0.97,
-     "the container was killed for want of memory before it could start"),
-    (r"(?i)secrets? \"[^\"]+\" not found|couldn't find key \S+ in Secret|secret \S+ not found"
-     r"|references non-existent secret", "missing_secret_binding", 0.96, "the secret it refers to was not found"),
-    (r"(?i)(?:MountVolume|mount|mkdir|volume|chown|chmod|rootfs).*(?:permission denied|operation not permitted"
-     r"|access denied)", "volume_mount_permission_denied", 0.95, "mounting its volume was not permitted"),
-)  # fmt: skip
+    (
+        r"OOM-killed|OOMKilled|memory limit too low|OOM killed",
+        "oom_killed",
+        0.97,
+        "the container was killed for want of memory before it could start",
+    ),
+    (
+        r"(?i)secrets? \"[^\"]+\" not found|couldn't find key \S+ in Secret|secret \S+ not found"
+        r"|references non-existent secret",
+        "missing_secret_binding",
+        0.96,
+        "the secret it refers to was not found",
+    ),
+    (
+        r"(?i)(?:mount|mkdir|volume|chown|chmod|rootfs).*"
+        r"(?:permission denied|operation not permitted|access denied)",
+        "volume_mount_permission_denied",
+        0.95,
+        "mounting its volume was not permitted",
+    ),
+)
 REASONS = (
     "Failed", "FailedMount", "FailedCreatePodSandBox", "FailedPostStartHook", "FailedSync", "BackOff",
     "CreateContainerConfigError", "FailedAttachVolume",

@@ -97,11 +97,11 @@ async def _unbound(scene: Scene, app: str, evidence: tuple[Evidence, ...]) -> li
     wish = wishes.get(row["NAME"], Wish(row["NAME"], storage_class=row["STORAGECLASS"] or None))
     evidence += claims.cite(row.line)
     known = {line["NAME"] for line in classes.rows}
-    if wish.storage_class and classes.seen and wish.storage_class not in known:
-        if not any(volume["STORAGECLASS"] == wish.storage_class for volume in volumes.rows):
-            because = f"the class {wish.storage_class!r} of the claim {wish.name} does not exist"
-            evidence += volumes.cite(volumes.rows[0].line) if volumes.rows else ()
-            return [Suspect("pvc_storage_class_mismatch", f"app/{app}", 0.95, evidence, because)]
+    offered = known | {volume["STORAGECLASS"] for volume in volumes.rows}
+    if wish.storage_class and classes.seen and wish.storage_class not in offered:
+        because = f"the class {wish.storage_class!r} of the claim {wish.name} does not exist"
+        evidence += volumes.cite(volumes.rows[0].line) if volumes.rows else ()
+        return [Suspect("pvc_storage_class_mismatch", f"app/{app}", 0.95, evidence, because)]
     return _compare(app, wish, volumes, evidence + applied.cite("storage:", _written(applied, wish)))
 
 
@@ -162,7 +162,7 @@ def _wish(document: dict[str, Any]) -> Wish:
     return Wish(
         name=str((document.get("metadata") or {}).get("name", "")),
         storage=reading.quantity(str(asked)) if asked is not None else None,
-        modes=tuple(MODES.get(mode, mode) for mode in spec.get("accessModes") or []),
+        modes=tuple(MODES.get(str(mode), str(mode)) for mode in spec.get("accessModes") or []),
         storage_class=spec.get("storageClassName"),
         selector=tuple((str(k), str(v)) for k, v in labels.items()),
         volume=str(spec.get("volumeName") or ""),

@@ -25,13 +25,13 @@ def read(raw: bytes, *, limit: int) -> Any:
         value = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise ParseError(f"message refused: not JSON ({error}); send one JSON object in UTF-8") from None
-    written = orjson.dumps(value)
-    # orjson keeps the last of two equal keys and rounds big integers. When writing the value again gives the
-    # same tokens, neither can have happened; otherwise (escapes, number forms) the careful reader decides.
-    if raw != written and raw.translate(None, BLANKS) != written.translate(None, BLANKS):
-        _read_carefully(raw)
     if raw.count(b"[") + raw.count(b"{") > MAX_DEPTH and _too_deep(value):
         raise InvalidRequest(f"message refused: nested more than {MAX_DEPTH} levels deep; flatten it")
+    # orjson keeps the last of two equal keys and rounds big integers. When writing the value again gives the
+    # same tokens, neither can have happened; otherwise (escapes, number forms) the careful reader decides.
+    written = orjson.dumps(value)
+    if raw != written and raw.translate(None, BLANKS) != written.translate(None, BLANKS):
+        _read_carefully(raw)
     return value
 
 

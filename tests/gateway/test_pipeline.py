@@ -21,6 +21,7 @@ from tests.gateway.world import (
     code,
     fake_server,
     stdio_entry,
+    until,
     words,
 )
 
@@ -167,8 +168,7 @@ async def test_a_caller_that_goes_is_recorded_as_cancelled(tmp_path: Path, fake:
     before = len(fake.calls)
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}) as app:
         task = asyncio.create_task(call(app, LOGS, "fake__slow", {"seconds": 20}))
-        while len(fake.calls) == before:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(until, lambda: len(fake.calls) > before)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -212,8 +212,7 @@ async def test_too_many_calls_at_once_are_refused_for_that_subject_only(
 ) -> None:
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}, max_concurrent=1) as app:
         slow = asyncio.create_task(call(app, LOGS, "fake__slow", {"seconds": 1}))
-        while not app.gateway.limits._running:
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(until, lambda: app.gateway.limits._running)
         assert code(await call(app, LOGS, "fake__read")) == "limit_exceeded"
         assert code(await call(app, OPERATOR, "gateway__list_tokens")) == ""
         assert words(await slow) == "awake"

@@ -1,4 +1,4 @@
-"""The world of the gateway's tests: real gateways, real servers, real clients, all in processes of their own."""
+"""The world of the gateway's tests: real gateways, real servers, real clients."""
 
 import json
 import os

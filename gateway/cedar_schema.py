@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
-from gateway.cedar_values import UNTYPED, Shape, shape_of
+import cedarpy
+
+from gateway.cedar_values import REST, UNTYPED, Shape, shape_of
+from gateway.errors import PolicyError
 from gateway.types import Tool
 
 VERBS = ("call", "request", "approve")
-OTHER = ("read", "prompt")
+OTHER = {
+    "read": "Resource",
+    "prompt": "Prompt",
+}  # the actions that are not about tools, and what they are about
 
 _STRING = {"type": "String"}
 _STRINGS = {"type": "Set", "element": _STRING}
@@ -35,19 +43,53 @@ def _record(fields: dict[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
     }
 
 
-def shapes(tools: Iterable[Tool]) -> dict[str, Shape]:
-    """The shape of every tool's arguments, by public name."""
-    return {tool.public: shape_of(tool.definition.get("inputSchema")) for tool in tools}
+class Schemas:
+    """The schema of all tools, and small ones of what a single request, or a general rule, is about.
+
+    Cedar copies a schema's actions into every request's entities, and checks the whole context against it:
+    a request is asked with its own tool only, and with that part of the context its policies look at.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self.shapes = {tool.public: shape_of(tool.definition.get("inputSchema")) for tool in tools}
+        self._small: dict[tuple[str, frozenset[str]], cedarpy.Schema] = {}
+
+    @cached_property
+    def whole(self) -> cedarpy.Schema:
+        """For rules that name tools or their arguments."""
+        return _parsed(self.shapes)
+
+    @cached_property
+    def general(self) -> cedarpy.Schema:
+        """For rules that do not: all tools look alike to them."""
+        return _parsed({"any__tool": UNTYPED})
+
+    def of(self, public: str, looks_at: frozenset[str]) -> cedarpy.Schema:
+        """For requests on this tool (with an empty name: on resources and prompts) by such policies."""
+        key = (public, looks_at)
+        if key not in self._small:
+            self._small[key] = _parsed({public: self.shapes[public]} if public else {}, looks_at)
+        return self._small[key]
 
 
-def schema_of(known: dict[str, Shape]) -> dict[str, Any]:
+def _parsed(known: dict[str, Shape], looks_at: frozenset[str] | None = None) -> cedarpy.Schema:
+    try:
+        return cedarpy.Schema.from_json_str(json.dumps(schema_of(known, looks_at)), release_gil=True)
+    except ValueError as error:
+        raise PolicyError(
+            f"the tools give no valid policy schema: {error}; see `pointsman servers list`"
+        ) from error
+
+
+def schema_of(known: dict[str, Shape], looks_at: frozenset[str] | None = None) -> dict[str, Any]:
     """The schema that policies and requests are checked against, in Cedar's JSON format."""
     actions: dict[str, Any] = {verb: {} for verb in VERBS}
     for public, shape in sorted(known.items()):
         for verb in VERBS:
-            actions[f"{verb}/{public}"] = {"memberOf": [{"id": verb}], **_applies("Tool", shape, verb)}
-    actions["read"] = _applies("Resource", UNTYPED, "read")
-    actions["prompt"] = _applies("Prompt", UNTYPED, "prompt")
+            applies = _applies("Tool", shape, verb, looks_at)
+            actions[f"{verb}/{public}"] = {"memberOf": [{"id": verb}], "appliesTo": applies}
+    for verb, resource in OTHER.items():
+        actions[verb] = {"appliesTo": _applies(resource, UNTYPED, verb, looks_at)}
     return {"": {"entityTypes": _entities(), "actions": actions}}
 
 
@@ -66,7 +108,7 @@ def _entities() -> dict[str, Any]:
     }
 
 
-def _applies(resource: str, shape: Shape, verb: str) -> dict[str, Any]:
+def _applies(resource: str, shape: Shape, verb: str, looks_at: frozenset[str] | None) -> dict[str, Any]:
     context: dict[str, tuple[dict[str, Any], bool]] = {
         "args": (shape.cedar(), True),
         "environment": (_STRING, True),
@@ -78,10 +120,16 @@ def _applies(resource: str, shape: Shape, verb: str) -> dict[str, Any]:
     if verb == "approve":
         asker = {"id": (_STRING, True), "chain": (_STRINGS, True), "roles": (_STRINGS, True)}
         context["requester"] = (_record(asker), True)
-    return {
-        "appliesTo": {
-            "principalTypes": ["Agent", "User"],
-            "resourceTypes": [resource],
-            "context": _record(context),
-        }
-    }
+    if looks_at is not None:
+        context = {name: kind for name, kind in context.items() if name in looks_at} | _some_args(
+            shape, looks_at
+        )
+    return {"principalTypes": ["Agent", "User"], "resourceTypes": [resource], "context": _record(context)}
+
+
+def _some_args(shape: Shape, looks_at: frozenset[str]) -> dict[str, tuple[dict[str, Any], bool]]:
+    names = {name[5:] for name in looks_at if name.startswith("args.")}
+    if not names or "args" in looks_at:
+        return {}
+    fields = {name: kind for name, kind in shape.fields.items() if name in names}
+    return {"args": (Shape("record", fields=fields, rest=shape.rest and REST in names).cedar(), True)}

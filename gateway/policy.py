@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import cedarpy
-import orjson
 
-from gateway.cedar_schema import schema_of, shapes
+from gateway.canonical import canonical
+from gateway.cedar_schema import OTHER, Schemas
 from gateway.cedar_text import Statement, locate, read_files, read_text
 from gateway.cedar_values import UNTYPED, Unreadable, decimal, encode
 from gateway.errors import PolicyError
-from gateway.scopes import Selection, concerns, selected, spoken_of
+from gateway.scopes import Scopes, Selection, about_tools, concerns, spoken_of
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
@@ -39,19 +38,12 @@ class Policy:
     def __init__(self, statements: list[Statement], tools: Iterable[Tool]) -> None:
         self.tools = tuple(tools)
         self.statements = statements
-        self._shapes = shapes(self.tools)
-        text = json.dumps(schema_of(self._shapes), sort_keys=True)
-        try:
-            self._schema = cedarpy.Schema.from_json_str(text)
-        except ValueError as error:
-            raise PolicyError(
-                f"the tools give no valid policy schema: {error}; see `pointsman servers list`"
-            ) from error
+        self._schemas = Schemas(self.tools)
         self._check()
         self._rules = {f"p{n}": statement.rule for n, statement in enumerate(statements)}
         words = "\0".join(f"{s.rule.where}\0{s.text}" for s in statements)
-        self.digest = hashlib.sha256(f"{text}\0{words}".encode()).hexdigest()[:32]
-        self._selections: OrderedDict[tuple[Any, ...], Selection] = OrderedDict()
+        self.digest = hashlib.sha256(words.encode()).hexdigest()[:32]
+        self._scopes = Scopes(statements, self._schemas)
         self._decided: OrderedDict[tuple[Any, ...], Decision] = OrderedDict()
 
     # -- loading -----------------------------------------------------------------------------------
@@ -84,13 +76,12 @@ class Policy:
     def _check(self) -> None:
         problems: dict[str, None] = {}  # one message a place and attribute, in order
         for statement in self.statements:
-            result = cedarpy.validate_policies(statement.text, self._schema)
+            schema = self._schemas.whole if about_tools(statement.parsed) else self._schemas.general
+            result = cedarpy.validate_policies(statement.text, schema, release_gil=True)
             for problem in result.errors:
                 message = problem.error.replace(f"for policy `{problem.policy_id}`, ", "")
                 line, column = locate(statement, message)
-                message = _PLACE.sub(
-                    "", message
-                )  # it comes once for every action and type it was checked with
+                message = _PLACE.sub("", message)  # it comes once for every action and type checked
                 name = "" if statement.rule.id == statement.rule.where else f"{statement.rule.id}: "
                 problems.setdefault(f"{statement.file}:{line}:{column}: {name}{message}{_hint(message)}")
         if problems:
@@ -112,9 +103,9 @@ class Policy:
 
     def _could(self, statement: Statement, tool: Tool) -> bool:
         """Whether somebody this rule speaks of could be let through, in some context."""
-        known = tool.public in self._shapes
+        alone = Scopes([statement], self._schemas)
         return any(
-            not selected([statement], self._schema, (), somebody, group, tool, known).never
+            not alone.select(somebody, group, tool).never
             for somebody in spoken_of(statement.parsed)
             for group in ("call", "request")
         )
@@ -163,7 +154,7 @@ class Policy:
 
     def hidden(self, subject: Subject, tool: Tool) -> bool:
         """Whether the subject can neither call nor request it, whatever arguments and context are."""
-        return all(self._select(subject, verb, tool).never for verb in ("call", "request"))
+        return all(self._scopes.select(subject, verb, tool).never for verb in ("call", "request"))
 
     def _no(self, rule: str, description: str, advice: str) -> Decision:
         return Decision("deny", (Rule(rule, description, advice, "gateway"),), policy=self.digest)
@@ -178,14 +169,15 @@ class Policy:
         requester: Subject | None = None,
     ) -> Decision:
         try:
-            selection = self._select(subject, group, tool)
+            selection = self._scopes.select(subject, group, tool)
             facts = self._facts(subject, group, tool, arguments, context or {}, requester)
             if selection.error:
                 raise Unreadable(selection.error)
-            key = (selection.key, selection.relevant(facts))
+            context_json = canonical(selection.relevant(facts))
+            key = (selection.key, context_json)
             decided = self._decided.get(key)
             if decided is None:
-                decided = self._evaluate(selection, facts)
+                decided = self._evaluate(selection, context_json)
                 if "now" not in selection.reads:
                     _remember(self._decided, key, decided)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
@@ -193,11 +185,13 @@ class Policy:
             return Decision("deny", errors=(f"not decidable: {message}",), policy=self.digest)
         return decided
 
-    def _evaluate(self, selection: Selection, facts: dict[str, Any]) -> Decision:
-        if not selection.permits and not selection.forbids:
+    def _evaluate(self, selection: Selection, context: bytes) -> Decision:
+        if selection.policies is None:
             return Decision("deny", policy=self.digest)
-        request = {**selection.request, "context": orjson.dumps(facts).decode()}
-        answer = cedarpy.is_authorized(request, selection.policies, selection.entities, schema=self._schema)
+        request = {**selection.request, "context": context.decode()}
+        answer = cedarpy.is_authorized(
+            request, selection.policies, selection.entities, schema=selection.schema
+        )
         found = answer.diagnostics
         rules = tuple(self._rules[name] for name in sorted(found.reasons, key=lambda n: int(n[1:])))
         if found.errors or answer.decision is cedarpy.Decision.NoDecision:
@@ -214,17 +208,6 @@ class Policy:
                 return error.replace(f"`{name}`", f"{rule.id} ({rule.where})")
         return error
 
-    def _select(self, subject: Subject, group: str, tool: Tool) -> Selection:
-        hints = (tool.read_only, tool.destructive, tool.idempotent, tool.open_world, tool.labels)
-        key = (subject.id, subject.roles, group, tool.server, tool.public, tool.name, hints)
-        found = self._selections.get(key)
-        if found is None:
-            found = selected(
-                self.statements, self._schema, key, subject, group, tool, tool.public in self._shapes
-            )
-            _remember(self._selections, key, found)
-        return found
-
     def _facts(
         self,
         subject: Subject,
@@ -234,7 +217,7 @@ class Policy:
         context: Mapping[str, Any],
         requester: Subject | None,
     ) -> dict[str, Any]:
-        shape = UNTYPED if group in ("read", "prompt") else self._shapes.get(tool.public, UNTYPED)
+        shape = UNTYPED if group in OTHER else self._schemas.shapes.get(tool.public, UNTYPED)
         facts: dict[str, Any] = {
             "args": encode(arguments, shape),
             "environment": str(context.get("environment") or ""),

@@ -54,7 +54,7 @@ def run_cases(directory: Path, tools: Iterable[Tool]) -> list[Outcome]:
     files = sorted((directory / "tests").glob("*.yaml"))
     if not files:
         raise PolicyError(
-            f"{directory / 'tests'}: holds no *.yaml file; write cases there, see docs/policy.md"
+            f"{directory / 'tests'}: holds no *.yaml file; write cases there, like those beside the shipped policy"
         )
     known = {tool.public: tool for tool in tools}
     outcomes: list[Outcome] = []

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cedarpy
+import orjson
 
-from gateway.canonical import canonical
+from gateway.cedar_schema import OTHER, Schemas
 from gateway.cedar_text import Statement
 from gateway.types import Subject, Tool
 
 TYPES = {"agent": "Agent", "user": "User"}
+ARGS = {".": {"left": {"Var": "context"}, "attr": "args"}}
+EVERYTHING = ("args", "environment", "now", "chain", "labels", "case", "requester")
+REMEMBERED = 8_192
 Uid = tuple[str, str]
 
 
@@ -22,70 +27,77 @@ class Selection:
     """Everything about a request that does not depend on its arguments and context, ready to be asked."""
 
     key: tuple[Any, ...]
-    policies: Any  # cedarpy.PolicySet
-    entities: Any  # cedarpy.Entities
-    request: dict[str, Any]
-    permits: int
-    forbids: int
-    reads: frozenset[str]  # the context attributes that the policies look at
     never: bool  # a definite denial, whatever arguments and context
     error: str = ""
+    policies: Any = None  # cedarpy.PolicySet; None when no policy can match
+    entities: Any = None  # cedarpy.Entities
+    schema: Any = None  # cedarpy.Schema
+    request: Mapping[str, Any] = field(default_factory=dict)
+    reads: frozenset[str] = frozenset()  # what of the context the policies look at
 
-    def relevant(self, facts: Mapping[str, Any]) -> bytes:
+    def relevant(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The part of the context the decision can depend on."""
-        return canonical({name: facts.get(name) for name in self.reads})
+        part = {name: facts[name] for name in facts if name in self.reads}
+        names = {name[5:] for name in self.reads if name.startswith("args.")}
+        if names and "args" not in part:
+            part["args"] = {name: value for name, value in facts["args"].items() if name in names}
+        return part
 
 
-def selected(
-    statements: list[Statement],
-    schema: Any,
-    key: tuple[Any, ...],
-    subject: Subject,
-    group: str,
-    tool: Tool,
-    known: bool,
-) -> Selection:
-    """The policies whose scope fits this subject, action and resource, with the entities they need."""
-    kind = TYPES.get(subject.kind) if subject.name else None
-    plain = group in ("read", "prompt")
-    if kind is None or not (known or plain):
-        what = (
-            f"subject {subject.id!r} is neither agent nor user"
-            if kind is None
-            else f"{tool.public} is not in the policy schema"
-        )
-        return Selection(key, None, None, {}, 0, 0, frozenset(), True, what)
-    principal: Uid = (kind, subject.name)
-    action: Uid = ("Action", group if plain else f"{group}/{tool.public}")
-    resource: Uid = (
-        {"read": "Resource", "prompt": "Prompt"}.get(group, "Tool"),
-        tool.name if plain else tool.public,
-    )
-    roles = [("Role", role) for role in subject.roles]
-    server: Uid = ("Server", tool.server)
-    chosen = {
-        f"p{n}": statement.parsed
-        for n, statement in enumerate(statements)
-        if _fits(statement.parsed["principal"], principal, roles)
-        and _fits(statement.parsed["action"], action, [] if plain else [("Action", group)])
-        and _fits(statement.parsed["resource"], resource, [server])
-    }
-    policies = cedarpy.PolicySet.from_json_str(
-        json.dumps({"staticPolicies": chosen, "templates": {}, "templateLinks": []})
-    )
-    entities = cedarpy.Entities.from_json_str(
-        json.dumps(_entities(principal, subject, roles, resource, server, tool)), schema=schema
-    )
-    request = {
-        "principal": {"type": principal[0], "id": principal[1]},
-        "action": {"type": action[0], "id": action[1]},
-        "resource": {"type": resource[0], "id": resource[1]},
-    }
-    permits = sum(1 for policy in chosen.values() if policy["effect"] == "permit")
-    never = not permits or _never(request, policies, entities, schema)
-    return Selection(
-        key, policies, entities, request, permits, len(chosen) - permits, reads(chosen.values()), never
-    )
+class Scopes:
+    """Chooses for each subject, action and tool the policies whose scope fits, and remembers the choice."""
+
+    def __init__(self, statements: list[Statement], schemas: Schemas) -> None:
+        self._statements = statements
+        self._schemas = schemas
+        self._sets: dict[tuple[str, ...], tuple[Any, frozenset[str]]] = {}
+        self._known: OrderedDict[tuple[Any, ...], Selection] = OrderedDict()
+
+    def select(self, subject: Subject, group: str, tool: Tool) -> Selection:
+        """The policies that can say anything here, with the entities and the schema they need."""
+        hints = (tool.read_only, tool.destructive, tool.idempotent, tool.open_world, tool.labels)
+        key = (subject.id, subject.roles, group, tool.server, tool.public, tool.name, hints)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = self._selected(key, subject, group, tool)
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+        return found
+
+    def _selected(self, key: tuple[Any, ...], subject: Subject, group: str, tool: Tool) -> Selection:
+        kind = TYPES.get(subject.kind) if subject.name else None
+        plain = group in OTHER
+        if kind is None:
+            return Selection(key, True, f"subject {subject.id!r} is neither agent nor user")
+        if not plain and tool.public not in self._schemas.shapes:
+            return Selection(key, True, f"{tool.public} is not in the policy schema")
+        principal: Uid = (kind, subject.name)
+        action: Uid = ("Action", group if plain else f"{group}/{tool.public}")
+        resource: Uid = (OTHER.get(group, "Tool"), tool.name if plain else tool.public)
+        roles, server = [("Role", role) for role in subject.roles], ("Server", tool.server)
+        chosen = {
+            f"p{n}": statement.parsed
+            for n, statement in enumerate(self._statements)
+            if _fits(statement.parsed["principal"], principal, roles)
+            and _fits(statement.parsed["action"], action, [] if plain else [("Action", group)])
+            and _fits(statement.parsed["resource"], resource, [server])
+        }
+        policies, looks_at = self._set(chosen)
+        schema = self._schemas.of("" if plain else tool.public, looks_at)
+        entities = _entities(principal, subject, roles, resource, server, tool)
+        parsed = cedarpy.Entities.from_json_str(orjson.dumps(entities).decode(), schema=schema)
+        asked = {"principal": principal, "action": action, "resource": resource}
+        request = {part: {"type": uid[0], "id": uid[1]} for part, uid in asked.items()}
+        never = _never(chosen, request, policies, parsed, schema)
+        return Selection(key, never, "", policies if chosen else None, parsed, schema, request, looks_at)
+
+    def _set(self, chosen: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+        names = tuple(chosen)
+        if names not in self._sets:
+            whole = {"staticPolicies": chosen, "templates": {}, "templateLinks": []}
+            parsed = cedarpy.PolicySet.from_json_str(orjson.dumps(whole).decode())
+            self._sets[names] = (parsed, reads(chosen.values()))
+        return self._sets[names]
 
 
 def concerns(policy: Mapping[str, Any], tool: Tool) -> bool:
@@ -95,6 +107,22 @@ def concerns(policy: Mapping[str, Any], tool: Tool) -> bool:
         _fits(policy["action"], ("Action", f"{group}/{tool.public}"), [("Action", group)])
         for group in ("call", "request")
     )
+
+
+def about_tools(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy names a tool's own action or looks at arguments, so that tools differ to it."""
+    if any(name.partition(".")[0] == "args" for name in reads([policy])):
+        return True
+    pending: list[Any] = [policy]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            if node.get("type") == "Action" and "/" in str(node.get("id")):
+                return True
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+    return False
 
 
 def spoken_of(policy: Mapping[str, Any]) -> list[Subject]:
@@ -114,9 +142,13 @@ def spoken_of(policy: Mapping[str, Any]) -> list[Subject]:
     return [Subject(who, held) for who in ids for held in ((), roles)]
 
 
-def _never(request: dict[str, Any], policies: Any, entities: Any, schema: Any) -> bool:
+def _never(
+    chosen: dict[str, Any], request: dict[str, Any], policies: Any, entities: Any, schema: Any
+) -> bool:
+    if not any(policy["effect"] == "permit" for policy in chosen.values()):
+        return True
     # A preview only: it decides what a list shows, and the call is decided again in full.
-    names = {role: f"{uid['type']}::{json.dumps(uid['id'])}" for role, uid in request.items()}
+    names = {part: f"{uid['type']}::{json.dumps(uid['id'])}" for part, uid in request.items()}
     if not all(name.isascii() and "\\" not in name for name in names.values()):
         return False
     partial = cedarpy.is_authorized_partial({**names, "context": None}, policies, entities, schema=schema)
@@ -145,7 +177,7 @@ def _among(scope: Mapping[str, Any], uids: list[Uid]) -> bool:
 
 
 def reads(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
-    """The attributes of the context that these policies look at; every one when they take it whole."""
+    """What of the context these policies look at: attributes; arguments as `args.NAME`, or all as `args`."""
     found: set[str] = set()
     pending: list[Any] = [policy.get("conditions", []) for policy in policies]
     while pending:
@@ -153,16 +185,27 @@ def reads(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
         if isinstance(node, list):
             pending.extend(node)
         elif isinstance(node, dict):
-            for word in (".", "has"):
-                inner = node.get(word)
-                if isinstance(inner, dict) and inner.get("left") == {"Var": "context"}:
-                    found.add(inner["attr"] if isinstance(inner.get("attr"), str) else inner["attr"][0])
-                    break
+            path = _path(node)
+            if path:
+                found.add(path)
+            elif node.get("Var") == "context":
+                found.update(EVERYTHING)
             else:
-                if node.get("Var") == "context":
-                    found |= {"args", "environment", "now", "chain", "labels", "case", "requester"}
                 pending.extend(node.values())
     return frozenset(found)
+
+
+def _path(node: Mapping[str, Any]) -> str:
+    """The attribute of the context that an expression is about; empty for any other expression."""
+    for word in (".", "has"):
+        inner = node.get(word)
+        if not isinstance(inner, dict) or not isinstance(inner.get("attr"), str):
+            continue
+        if inner.get("left") == {"Var": "context"}:
+            return inner["attr"]
+        if inner.get("left") == ARGS:
+            return f"args.{inner['attr']}"
+    return ""
 
 
 def _entities(

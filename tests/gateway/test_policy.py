@@ -11,7 +11,7 @@ from typing import Any
 import cedarpy
 import pytest
 
-from gateway.cedar_schema import schema_of, shapes
+from gateway.cedar_schema import Schemas, schema_of
 from gateway.cedar_values import encode, shape_of
 from gateway.errors import PolicyError
 from gateway.policy import SHIPPED, Policy
@@ -348,7 +348,7 @@ def test_preselection_and_memory_never_change_a_decision() -> None:
     tools = [TRANSFER, tool("elsewhere", "look", ALL), tool("bank", "balance", ALL)]
     policy = Policy.parse(MANY, tools)
     whole = cedarpy.PolicySet.from_str(MANY)
-    schema = cedarpy.Schema.from_json_str(json.dumps(schema_of(shapes(tools))))
+    schema = cedarpy.Schema.from_json_str(json.dumps(schema_of(Schemas(tools).shapes)))
     chance = random.Random(1)
     seen = set()
     for _ in range(600):
@@ -552,4 +552,8 @@ def test_explaining_names_the_rules_that_could_permit_a_tool_and_no_others() -> 
     policy = Policy.load(SHIPPED, [issue, ROLLBACK, GET])
     assert [rule.id for rule in policy.permits(ROLLBACK)] == ["remediation-asks", "people-ask"]
     assert [rule.id for rule in policy.permits(GET)] == ["specialists-read", "people-read", "people-ask"]
-    assert [rule.id for rule in policy.permits(issue)] == ["coordinator-tokens", "operator-gateway"]
+    assert [rule.id for rule in policy.permits(issue)] == [
+        "coordinator-tokens",
+        "oncall-coordinator",
+        "operator-gateway",
+    ]

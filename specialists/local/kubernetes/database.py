@@ -26,7 +26,8 @@ RULES = (
 )  # fmt: skip
 UNREACHED = re.compile(
     r"Communications link failure|Can't connect to (?:MySQL|MariaDB|local MySQL)"
-    r"|Could not connect to address=|dial tcp \S+:33\d\d: connect|ECONNREFUSED \S+:33\d\d|could not connect to server",
+    r"|Could not connect to address=|dial tcp \S+:33\d\d: connect|ECONNREFUSED \S+:33\d\d"
+    r"|could not connect to server",
     re.I,
 )
 MOST_LOGS = 60

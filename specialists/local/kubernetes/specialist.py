@@ -68,7 +68,7 @@ class KubernetesSpecialist:
 
     card = Card(
         name="kubernetes",
-        description="Pods, workloads, services, volumes, nodes and the control plane: what is broken and why.",
+        description="Pods, workloads, services, volumes, nodes and control plane: what is broken, and why.",
         tools=("kubernetes__*",),
     )
 

@@ -1,0 +1,1 @@
+"""Evaluation: recorded incidents from elsewhere, run through the real path and scored."""

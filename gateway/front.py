@@ -327,6 +327,7 @@ class Front:
             task.uncancel()
             if watch.gone:
                 return
+            await caller.stream()  # clients that have given a request up drop events, and stumble over JSON
             answer = {
                 "jsonrpc": "2.0",
                 "id": number,

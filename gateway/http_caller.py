@@ -43,12 +43,16 @@ class HttpCaller(Caller):
         """Keep the connection from looking dead."""
         await self._write(b": ping\r\n\r\n")
 
-    async def _write(self, body: bytes) -> None:
+    async def stream(self) -> None:
+        """Make the response a stream now."""
         if not self._streaming:
             self._streaming = True
             await self._send(
                 {"type": "http.response.start", "status": 200, "headers": self._session_header(SSE_HEADERS)}
             )
+
+    async def _write(self, body: bytes) -> None:
+        await self.stream()
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def finish(self, answer: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from coordinator.chat_intents import Intent, read, words_of
 from coordinator.chat_looks import Looks, Said
 from coordinator.chat_words import TOPICS
 from coordinator.hypotheses import is_change
-from coordinator.markdown import proposal_line
+from coordinator.overview import overview, to_do
 from coordinator.planning import findings_of, scope_of
 from coordinator.report import clock, one_line, percent, why_not
 from coordinator.types import CaseState, Citation, Hypothesis, Report, Sentence
@@ -309,12 +309,13 @@ class Answerer:
                 said.append(
                     Said(f"{one_line(hypothesis.statement)} {why_not(hypothesis)}", hypothesis.evidence[:2])
                 )
-        claims = [c for c in self.view.claims("ruled_out") if self._concerns(name, c.component, c.text)]
-        said += [Said(one_line(c.text), c.evidence[:2]) for c in claims[:3]]
-        if not said:
-            rest = self.view.claims("symptom", "cause", "change", "impact", "context")
-            about = [c for c in rest if self._concerns(name, c.component, c.text)]
-            said += [Said(one_line(c.text), c.evidence[:2]) for c in about[:3]]
+        own = {name, *self._alike(name)}
+        for kinds, most in ((("ruled_out",), 3), (("symptom", "cause", "change", "impact"), 2)):
+            claims = self.view.claims(*kinds)
+            about = [c for c in claims if c.component in own] or [
+                c for c in claims if self._concerns(name, "", c.text.partition(":")[0])
+            ]
+            said += [Said(one_line(c.text), c.evidence[:2]) for c in about[:most]]
         return said[:5]
 
     async def _fresh_about(self, name: str) -> list[Said | Sentence]:
@@ -349,45 +350,6 @@ class Answerer:
         what = f": nothing called {_listed(intent.unknown)} is in this case" if intent.unknown else ""
         known = f" It is about {', '.join(self.view.components)}." if self.view.components and what else ""
         return [Said(f"I cannot answer that from this case{what}.{known} You can ask me: {ABILITIES}.")]
-
-
-def overview(report: Report) -> tuple[Sentence, ...]:
-    """What is wrong, since when, how bad, why, what else was considered, what to do."""
-    radius = ", ".join(report.blast_radius)
-    affected = [Sentence(text=f"{radius} show symptoms.")] if radius else []
-    parts = (
-        ("What is wrong", [report.summary[0]]),
-        ("Since when", list(report.since)),
-        ("How bad", [*report.impact[:3], *affected]),
-        ("Why", [s for s in report.summary[1:] if s not in report.since]),
-        ("What else was considered", _varied(report)),
-        ("What to do", list(to_do(report))),
-        ("Doubts", [Sentence(text=one_line(d.text)) for d in report.gates]),
-    )
-    return tuple(s.model_copy(update={"text": f"{title}: {s.text}"}) for title, said in parts for s in said)
-
-
-def _varied(report: Report) -> list[Sentence]:
-    """A few of the explanations that were considered: rivals first, then what was ruled out."""
-    rivals = report.considered[: max(0, len(report.hypotheses) - 1)]
-    ruled_out = report.considered[len(rivals) :]
-    return [*rivals[:2], *ruled_out[:3]]
-
-
-def to_do(report: Report) -> tuple[Sentence, ...]:
-    """What to do: advice, proposals and how to approve them, guidance."""
-    said = [*report.advice]
-    for proposal in report.proposals:
-        how = (
-            f" /approve A-{proposal.n} or /deny A-{proposal.n}."
-            if proposal.action.status == "pending"
-            else ""
-        )
-        said.append(Sentence(text=proposal_line(proposal) + how))
-    said += [Sentence(text=f"Runbook: {g.title} ({g.where}).") for g in report.guidance[:1]]
-    if not said:
-        said.append(Sentence(text="No action is proposed: nothing here undoes the cause safely."))
-    return tuple(said)
 
 
 def clock_of(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,6 +17,7 @@ from specialists.toolbox import Toolbox, ToolResult
 from specialists.types import Evidence, Progress
 
 SHOWN = 6
+STAMPED = re.compile(r"\d{4}-\d\d-\d\dT")  # a line of a listing begins with its time
 BEFORE = timedelta(hours=1)
 CHANGES_BEFORE = timedelta(hours=24)
 LATELY = 5  # points of a series that say how it is now
@@ -48,10 +50,11 @@ class Looks:
             return await self._kubernetes_logs(component)
         if not _usable(result):
             return [Said(f"The logs of {component} cannot be read: {_clip(result.text)}")]
-        lines = [line for line in result.text.splitlines()[1:] if line.strip()]
+        lines = [line for line in result.text.splitlines() if STAMPED.match(line)]
         if not lines:
             return [Said(f"{component} logged no warning or error in that time.", _first_line(result))]
-        head = f"{len(lines)} lines of {component} are warnings or errors; the first and the last of them:"
+        total = (result.data or {}).get("total") or len(lines)
+        head = f"{total} lines of {component} are warnings or errors; some of them:"
         chosen = lines if len(lines) <= SHOWN else [*lines[: SHOWN - 2], *lines[-2:]]
         return [Said(head), *(Said(_clip(line), (result.quote(_clip(line, 400)),)) for line in chosen)]
 
@@ -79,7 +82,7 @@ class Looks:
             if self.onset:
                 arguments["start"] = _iso(self.onset)
             result = await self._ask("traces", f"traces__{tool}", arguments)
-            lines = [n for n in result.text.splitlines()[1:] if n.strip()] if _usable(result) else []
+            lines = [n for n in result.text.splitlines() if STAMPED.match(n)] if _usable(result) else []
             said += [Said(f"{what}: {_clip(n)}", (result.quote(_clip(n, 400)),)) for n in lines[:3]]
         return said or [Said(f"No failing or slow spans of {component} were recorded in this time.")]
 

@@ -24,7 +24,7 @@ CONCEPTS: dict[str, str] = {
     "you": "you your yourself",
     "act": (
         "fix mitigate mitigation repair solve remedy remediate recommend suggest action actions next steps "
-        "step rollback roll revert undo stop advice"
+        "step rollback roll revert undo stop advice restart restarting scale"
     ),
     "since": "since begin began begun start started starts long",
     "when": "when time",

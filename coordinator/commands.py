@@ -26,7 +26,7 @@ def run_triage(source: str, *, as_json: bool, config: str | None) -> int:
     opened = trigger.from_source(source, sys.stdin.read() if source == "-" else "")
     result = asyncio.run(_triage(opened, as_json, config))
     print_result(result, as_json)
-    return 0
+    return code_of(result)
 
 
 async def _triage(opened: Trigger, as_json: bool, config: str | None) -> CaseResult:
@@ -79,11 +79,16 @@ def run_show(case: str, as_json: bool, config: str | None) -> None:
 
 
 def run_resume(case: str, as_json: bool, config: str | None) -> int:
-    """Go on with a case and print its report; 4 when it still waits for a person."""
+    """Go on with a case and print its report."""
     row = CaseIndex(home()).get(case)
     result = asyncio.run(_resume(row.id, Path(row.recording) if row.recording else None, as_json, config))
     print_result(result, as_json)
-    return WAITING if result.waiting else 0
+    return code_of(result)
+
+
+def code_of(result: CaseResult) -> int:
+    """0 for a delivered report, also when an action it proposes awaits consent; 4 while a doubt holds it back."""
+    return WAITING if result.waiting and not result.report else 0
 
 
 async def _resume(case: str, recording: Path | None, as_json: bool, config: str | None) -> CaseResult:

@@ -3,6 +3,7 @@ the symptom it explains."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -145,7 +146,8 @@ def _contradicts(claim: Claim, suspect: Suspect) -> bool:
         return False
     text = claim.text.lower()
     fault = {word for word in suspect.cause.label.lower().split("_") if len(word) > 2}
-    return text.startswith(claim.component.lower()) or any(word in text for word in fault)
+    subject = re.findall(r"[\w.-]+", text.partition(":")[0].rstrip("."))
+    return claim.component.lower() in subject or any(word in text for word in fault)
 
 
 def _changes_before_symptoms(

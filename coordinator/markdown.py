@@ -51,7 +51,8 @@ def proposal_line(proposal: Proposal) -> str:
         "done": "was done",
         "failed": "failed",
     }.get(action.status, "is proposed")
-    risk = f" Risk: {one_line(action.risk)}" if action.risk else ""
+    ahead = action.status in ("proposed", "pending")
+    risk = f" Risk: {one_line(action.risk)}" if action.risk and ahead else ""
     undo = f" To undo: {one_line(action.undo)}" if action.undo else ""
     return f"A-{proposal.n} `{action.tool}({arguments})` {state}. {one_line(action.reason)}{risk}{undo}"
 

@@ -86,6 +86,7 @@ PHRASES = {
         "can you roll it back? what action do you recommend",
         "should I rollback billing?",
         "how can we mitigate this",
+        "should I restart billing?",
     ],
     "since": ["since when?", "when did it start?", "how long has this been going on?", "when did that begin"],
     "bad": [

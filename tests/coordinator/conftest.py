@@ -1,0 +1,106 @@
+"""A workspace of its own for each test: settings, one tool server, one specialist, the real command."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+POINTSMAN = Path(sys.executable).with_name("pointsman")
+PATIENCE = 60.0  # a bound on hanging, not a measurement
+
+
+@dataclass
+class Workspace:
+    """A directory with a pointsman.toml, and the command run in it."""
+
+    folder: Path
+    started: list[subprocess.Popen] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "home"
+
+    def start(self, *arguments: str, **options) -> subprocess.Popen:
+        """Start `pointsman` and leave it running."""
+        process = subprocess.Popen(
+            [POINTSMAN, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
+        self.started.append(process)
+        return process
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess:
+        """Run `pointsman` to its end."""
+        return subprocess.run(
+            [POINTSMAN, *arguments],
+            cwd=self.folder,
+            env=self.environment(),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
+
+    def environment(self) -> dict[str, str]:
+        kept = {k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")}
+        return kept | {"POINTSMAN_HOME": str(self.home), "XDG_STATE_HOME": str(self.folder / "state")}
+
+    def looks(self) -> list[int]:
+        """Which things were looked at, in order."""
+        log = self.folder / "looks.log"
+        return [int(n) for n in log.read_text().split()] if log.exists() else []
+
+    def close_door(self, n: int) -> None:
+        (self.folder / f"door-{n}").touch()
+
+    def open_door(self, n: int) -> None:
+        (self.folder / f"door-{n}").unlink()
+
+    def until(self, condition) -> None:
+        """Wait for something that another process does."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen in time"
+            time.sleep(0.05)
+
+    def case(self) -> str:
+        """The one case of this workspace."""
+        [row] = json.loads(self.run("cases", "list", "--json").stdout)
+        return row["id"]
+
+
+def entry(folder: Path) -> dict:
+    """The tool server of the tests, declared trusted by its operator."""
+    command = {"command": sys.executable, "args": [str(HERE / "things_server.py"), str(folder)]}
+    return {"mcpServers": {"things": command | {"pointsman": {"pin": "trust"}}}}
+
+
+@pytest.fixture
+def workspace(tmp_path):
+    """A workspace whose processes end with the test."""
+    shutil.copy(HERE / "probe.py", tmp_path / "probe.py")
+    (tmp_path / "mcp.json").write_text(json.dumps(entry(tmp_path)))
+    (tmp_path / "pointsman.toml").write_text(
+        '[gateway]\nservers = "mcp.json"\nport = 0\n\n[specialists.probe]\nclass = "probe:Probe"\n'
+    )
+    alert = {"title": "things break", "service": "thing", "severity": "high"}
+    (tmp_path / "alert.json").write_text(json.dumps(alert))
+    made = Workspace(tmp_path)
+    yield made
+    for process in made.started:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,84 @@
+"""The commands of the coordinator: one clear line for what goes wrong, the right exit code, no traceback."""
+
+import json
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "word"),
+    [
+        (("triage", "nowhere.json"), 2, "no such file"),
+        (("triage", "pointsman.toml"), 2, "not JSON"),
+        (("triage", "."), 2, "not a recording"),
+        (("cases", "show", "INC-NONE"), 2, "no case"),
+        (("cases", "report", "INC-NONE"), 2, "no case"),
+        (("cases", "resume", "INC-NONE"), 2, "no case"),
+        (("chat", "--recording", "nowhere"), 2, "not a recording"),
+        (("chat", "--message", " "), 2, "empty"),
+        (("triage", "alert.json", "--config", "none.toml"), 2, "no such file"),
+    ],
+)
+def test_bad_input_is_one_line_with_an_exit_code(workspace, arguments, code, word):
+    done = workspace.run(*arguments)
+    assert done.returncode == code, done.stderr
+    [line] = done.stderr.splitlines()
+    assert line.startswith("pointsman: ") and word in line
+
+
+def test_an_error_is_json_when_json_was_asked_for(workspace):
+    done = workspace.run("cases", "show", "INC-NONE", "--json")
+    assert json.loads(done.stdout)["error"]["code"] == "case_unknown"
+
+
+def test_an_unknown_setting_names_the_nearest_one(workspace):
+    (workspace.folder / "pointsman.toml").write_text("[coordinator]\nconfidense = 0.4\n")
+    done = workspace.run("triage", "alert.json")
+    assert done.returncode == 2
+    assert "'confidence'" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_gateway_elsewhere_needs_a_token(workspace):
+    (workspace.folder / "pointsman.toml").write_text('[coordinator]\ngateway_url = "http://127.0.0.1:9"\n')
+    done = workspace.run("triage", "alert.json")
+    assert done.returncode == 5
+    assert "POINTSMAN_TOKEN" in done.stderr
+
+
+def test_a_gateway_that_does_not_start_shows_its_last_words(workspace):
+    (workspace.folder / "mcp.json").write_text("{nonsense")
+    done = workspace.run("triage", "alert.json")
+    assert done.returncode == 5
+    assert "gateway" in done.stderr and "mcp.json" in done.stderr
+
+
+def test_no_cases_yet_says_how_to_open_one(workspace):
+    assert "pointsman chat" in workspace.run("cases", "list").stdout
+
+
+def test_triage_prints_a_report_that_show_and_report_find_again(workspace):
+    alert = (workspace.folder / "alert.json").read_text()
+    done = workspace.run("triage", "-", stdin=alert)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("# things break")
+    case = workspace.case()
+    assert workspace.run("cases", "report", case).stdout.strip() == done.stdout.strip()
+    assert "Thing 1 is broken" in workspace.run("cases", "show", case).stdout
+    assert "probe: things__look" in done.stderr  # progress names specialist and tool
+
+
+def test_init_writes_files_that_work(workspace):
+    made = workspace.folder / "made"
+    assert workspace.run("init", str(made)).returncode == 0
+    assert (made / "pointsman.toml").is_file() and list((made / "policy").glob("*.cedar"))
+    again = workspace.run("init", str(made))
+    assert again.returncode == 2 and "--force" in again.stderr
+    checked = workspace.run("doctor", "--json", "--config", str(made / "pointsman.toml"))
+    assert json.loads(checked.stdout)["ok"], checked.stdout
+
+
+def test_doctor_says_what_to_do_about_a_bad_setting(workspace):
+    (workspace.folder / "pointsman.toml").write_text("[specialists.logs]\nmode = 'clod'\n")
+    done = workspace.run("doctor")
+    assert done.returncode == 5
+    assert "PROBLEM" in done.stdout and "→" in done.stdout

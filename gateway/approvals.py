@@ -144,14 +144,12 @@ class Approvals:
     async def list(self, status: str = "", case: str = "") -> list[Approval]:
         """Approvals, newest first."""
 
-        def job(connection: sqlite3.Connection) -> list[Any]:
-            where, values = ("WHERE scope = ?", (case,)) if case else ("", ())
-            return connection.execute(
-                f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC LIMIT 1000", values
-            ).fetchall()
-
-        found = [_approval(row) for row in await self._store.read(job)]
-        return [approval for approval in found if not status or approval.status == status]
+        wanted = {"scope = ?": case, **_having(status)}
+        chosen = {clause: value for clause, value in wanted.items() if value}
+        where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
+        query = f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC LIMIT 1000"
+        rows = await self._store.read(lambda c: c.execute(query, list(chosen.values())).fetchall())
+        return [_approval(row) for row in rows]
 
     def _facts(self, by: Subject, approval: Approval, status: str) -> dict[str, Any]:
         return self._ledger.shaped(
@@ -166,6 +164,13 @@ class Approvals:
             requester=approval.subject,
             reason=approval.reason,
         )
+
+
+def _having(status: str) -> dict[str, str]:
+    """The clauses that choose a status, given that what is past its expiry is kept under its last one."""
+    if status == "expired":
+        return {"status IN ('pending', 'granted', 'denied', ?)": "expired", "expires <= ?": now()}
+    return {"status = ?": status, "expires > ?": now() if status in LIVE else ""}
 
 
 def as_dict(approval: Approval) -> dict[str, Any]:

@@ -172,6 +172,26 @@ def explain_policy(
     _print(answer, as_json, lambda: _explanation(answer))
 
 
+@policy_app.command("simulate")
+def simulate_policy(
+    new: Annotated[str, typer.Argument(help="a *.cedar file, or a directory of them")],
+    after: Annotated[int, typer.Option(help="calls after this record")] = 0,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Replay the ledger against a new policy: which past calls would be decided differently."""
+    from gateway.printing import table
+
+    answer = asyncio.run(_desk(config).simulate(new, after))
+    changed, unclear = answer["changed"], answer["indeterminate"]
+    rows = [
+        (c["seq"], c["subject"], c["tool"], c["before"], c["after"], ", ".join(c["rules"])) for c in changed
+    ]
+    head = ("seq", "subject", "tool", "was", "would be", "by rule")
+    summary = f"{answer['calls']} calls: {len(changed)} would change, {len(unclear)} cannot be told"
+    _print(answer, as_json, lambda: "\n".join([*([table(head, rows)] if rows else []), summary]))
+
+
 def _explanation(answer: dict[str, Any]) -> str:
     from gateway.printing import safe
 
@@ -416,7 +436,7 @@ async def _export(desk: Any, after: int, bodies: bool) -> None:
     from gateway.printing import as_line
 
     async with desk.ledger() as ledger:
-        async for record in ledger.export(after=after, bodies=bodies):
+        async for record in ledger.export(after=after, bodies=("arguments", "result") if bodies else ()):
             typer.echo(as_line(record))
 
 

@@ -191,6 +191,14 @@ class Desk:
             **explained(policy, who, tools[tool], arguments, context),
         }
 
+    async def simulate(self, new: str, after: int) -> dict[str, Any]:
+        """What a new policy would have said to the recorded calls."""
+        from gateway.simulation import simulate
+
+        policy = Policy.load(new, (await self.tools()).values())
+        async with self.ledger() as ledger:
+            return (await simulate(ledger, policy, self.settings.environment, after)).as_dict()
+
 
 def explained(
     policy: Policy, subject: Subject, tool: Tool, arguments: dict[str, Any], context: dict[str, Any]

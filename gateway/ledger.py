@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import sqlite3
 import zlib
@@ -19,7 +20,9 @@ from gateway.errors import ApprovalSpent, KeyTaken, LedgerError
 from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.types import Call, Decision, Replay, Subject
-from gateway.verification import Verification, verify
+from gateway.verification import Verification, contradiction, verify
+
+log = logging.getLogger("gateway.ledger")
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS records (
@@ -43,6 +46,7 @@ FIELDS = frozenset(
 )
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 PAGE = 500
+BODIES = {"arguments": "arguments_blob", "result": "result_digest"}
 
 
 def now() -> str:
@@ -75,6 +79,8 @@ class Ledger:
         if self._checkpoints is not None:
             if created:
                 self._checkpoints.note(self.id, 0, "")
+            elif trouble := await self.store.read(lambda c: contradiction(c, self._checkpoints)):
+                log.error("%s; see `pointsman audit verify`", trouble)
             self.store.after_writing.append(self._checkpoint)
         return self
 
@@ -294,19 +300,19 @@ class Ledger:
 
         return (await asyncio.to_thread(job)).as_dict()
 
-    async def export(self, *, after: int = 0, bodies: bool = False) -> AsyncIterator[dict[str, Any]]:
-        """Every record in order, a page at a time; with `bodies`, arguments and results beside it."""
+    async def export(self, *, after: int = 0, bodies: tuple[str, ...] = ()) -> AsyncIterator[dict[str, Any]]:
+        """Every record in order, a page at a time; with its `arguments` and its `result` where asked for."""
+        fields = [(name, BODIES[name]) for name in bodies]
 
         def page(connection: sqlite3.Connection, start: int) -> list[dict[str, Any]]:
             rows = connection.execute(
                 "SELECT seq, hash, record FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (start, PAGE)
             ).fetchall()
             records = [_record(row) for row in rows]
-            if bodies:
-                for record in records:
-                    for name, field in (("arguments", "arguments_blob"), ("result", "result_digest")):
-                        if record.get(field):
-                            record[name] = _first_body(connection, [record], field)
+            for record in records:
+                for name, field in fields:
+                    if record.get(field):
+                        record[name] = _first_body(connection, [record], field)
             return records
 
         while records := await self.store.read(lambda c, start=after: page(c, start)):

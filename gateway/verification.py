@@ -57,6 +57,18 @@ def verify(connection: sqlite3.Connection, checkpoints: Checkpoints | None = Non
     return found
 
 
+def contradiction(connection: sqlite3.Connection, checkpoints: Checkpoints | None) -> str:
+    """What the last checkpoint says against this ledger, without reading it through; empty for nothing."""
+    found = Verification()
+    heads = _heads(connection, checkpoints, found)
+    if heads:
+        seq = max(heads)
+        row = connection.execute("SELECT hash FROM records WHERE seq = ?", (seq,)).fetchone()
+        if row is None or row[0].hex() != heads[seq]:
+            found.wrong(seq, "replaced", f"record {seq} is not the one the last checkpoint was signed for")
+    return found.problems[0]["message"] if found.problems else ""
+
+
 def _heads(
     connection: sqlite3.Connection, checkpoints: Checkpoints | None, found: Verification
 ) -> dict[int, str]:

@@ -208,3 +208,21 @@ async def test_an_unknown_approval_is_named(tmp_path: Path) -> None:
     async with parts(tmp_path) as p:
         with pytest.raises(ApprovalError, match="no approval 'a_none'"):
             await p.approvals.grant("a_none", ANA)
+
+
+async def test_approvals_are_listed_by_status_and_case(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+        first, second, third = [await p.approvals.settle(rollback(n=n), ASK) for n in range(3)]
+        await p.approvals.deny(first.id, ANA)
+        past = "UPDATE approvals SET expires = '2020-01-01T00:00:00.000000Z' WHERE id = ?"
+        await p.store.write(lambda c: c.execute(past, (second.id,)) and None)
+        for status, expected in (
+            ("pending", [third]),
+            ("denied", [first]),
+            ("expired", [second]),
+            ("granted", []),
+        ):
+            found = await p.approvals.list(status)
+            assert [(a.id, a.status) for a in found] == [(a.id, status) for a in expected]
+        assert len(await p.approvals.list()) == len(await p.approvals.list(case="case-1")) == 3
+        assert await p.approvals.list(case="case-2") == []

@@ -105,7 +105,7 @@ async def test_export_gives_every_record_in_order_and_bodies_when_asked(home: Pa
         await asyncio.gather(*(p.run(call(n=n), f"answer {n}") for n in range(600)))
         every = [record async for record in p.ledger.export()]
         assert [record["seq"] for record in every] == list(range(1, 1201))
-        tail = [record async for record in p.ledger.export(after=1190, bodies=True)]
+        tail = [record async for record in p.ledger.export(after=1190, bodies=("arguments", "result"))]
         assert [r["seq"] for r in tail] == list(range(1191, 1201))
         ends = [r for r in tail if r["kind"] == "outcome"]
         assert ends and all(r["result"]["content"][0]["text"].startswith("answer ") for r in ends)
@@ -482,3 +482,20 @@ async def test_the_rules_of_a_decision_are_kept_with_the_intent(home: Path) -> N
         await p.ledger.intent(made, ASK)
         (record,) = (await p.ledger.search(verdict="request"))["records"]
     assert record["rules"] == ["remediation-asks"]
+
+
+async def test_a_gateway_that_starts_on_a_changed_ledger_says_so(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with parts(home) as p:
+        await written(p)
+    async with parts(home) as p:
+        await p.run(call())
+    assert caplog.records == []
+    db = sqlite3.connect(home / "ledger.db")
+    truncate(db)
+    db.commit()
+    db.close()
+    async with parts(home):
+        pass
+    assert ["record 26 is not the one" in record.getMessage() for record in caplog.records] == [True]

@@ -1,13 +1,16 @@
 """`pointsman policy`: check, test and explain, with one clear line where something is wrong."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from gateway.admin import builtin_tools
 from gateway.cli_governance import policy_app
-from gateway.errors import PolicyError, UsageError
+from gateway.errors import PolicyError, Refusal, UsageError
+from tests.gateway.records import ANA, call, parts, tool
 
 GOOD = '@id("all") @description("Everybody may.") permit (principal, action in Action::"call", resource);\n'
 
@@ -130,3 +133,32 @@ def test_arguments_that_are_no_object_are_refused(args: str) -> None:
 def test_an_unknown_tool_is_named() -> None:
     error = run("explain", "no__tool", "--as", "user:ana").exception
     assert isinstance(error, UsageError) and "no__tool" in str(error)
+
+
+def test_simulate_says_which_past_calls_would_change(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with parts(tmp_path / "home") as p:
+            search = next(t for t in builtin_tools() if t.name == "search_ledger")
+            show = next(t for t in builtin_tools() if t.name == "show_call")
+            await p.run(call(search, ANA, limit=5))
+            await p.run(call(search, ANA, limit=500))
+            await p.run(call(show, ANA, call="Bearer abcdefghijklmnop1234567890"))
+            await p.run(call(tool("gone", "away"), ANA))
+            await p.ledger.refusal(ANA, Refusal("denied", "no"), call(show, ANA, call="c1"))
+
+    asyncio.run(work())
+    Path("new.cedar").write_text(
+        '@id("few") permit (principal, action == Action::"call/gateway__search_ledger", resource)'
+        " when { context.args has limit && context.args.limit < 100 };"
+        '@id("show") permit (principal, action in Action::"request", resource)'
+        ' when { resource.name == "show_call" };'
+    )
+    answer = json.loads(run("simulate", "new.cedar", "--json").stdout)
+    assert answer["calls"] == 5
+    changed = [(c["seq"], c["before"], c["after"], c["rules"]) for c in answer["changed"]]
+    assert changed == [(3, "call", "deny", []), (9, "deny", "request", ["show"])]
+    assert [i["why"] for i in answer["indeterminate"]] == [
+        "its arguments were redacted",
+        "the tool is not approved any more",
+    ]
+    assert "5 calls: 2 would change, 2 cannot be told" in run("simulate", "new.cedar").stdout

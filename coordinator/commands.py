@@ -87,7 +87,7 @@ def run_resume(case: str, as_json: bool, config: str | None) -> int:
 
 
 def code_of(result: CaseResult) -> int:
-    """0 for a delivered report, also when an action it proposes awaits consent; 4 while a doubt holds it back."""
+    """0 for a delivered report, even if an action in it awaits consent; 4 while a doubt holds it back."""
     return WAITING if result.waiting and not result.report else 0
 
 

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from tests.coordinator.conftest import Workspace
+
 
 @pytest.mark.parametrize(
     ("arguments", "code", "word"),
@@ -73,7 +75,7 @@ def test_init_writes_files_that_work(workspace):
     assert (made / "pointsman.toml").is_file() and list((made / "policy").glob("*.cedar"))
     again = workspace.run("init", str(made))
     assert again.returncode == 2 and "--force" in again.stderr
-    checked = workspace.run("doctor", "--json", "--config", str(made / "pointsman.toml"))
+    checked = Workspace(made).run("doctor", "--json")
     assert json.loads(checked.stdout)["ok"], checked.stdout
 
 

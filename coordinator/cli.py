@@ -12,6 +12,8 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from coordinator.evaluate import commands as evaluate_commands
+
 GROUP = "pointsman.commands"
 
 Config = Annotated[str | None, typer.Option("--config", help="settings file (default: ./pointsman.toml)")]
@@ -116,6 +118,7 @@ commands: list[Command] = [
     Command("triage", triage),
     Command("cases", cases_app),
     Command("doctor", doctor),
+    *(Command(name, app) for name, app in evaluate_commands),
 ]
 
 

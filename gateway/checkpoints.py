@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from gateway.canonical import canonical
+from gateway.errors import LedgerError
 
 log = logging.getLogger("gateway.checkpoints")
 KEEP = 2_000
@@ -46,7 +47,7 @@ class Checkpoints:
             with self.path.open("ab") as file:
                 file.write(canonical(note) + b"\n")
             self._failed = ""
-        except OSError as error:
+        except (OSError, LedgerError) as error:
             if self._failed != str(error):
                 self._failed = str(error)
                 log.warning("checkpoint not written to %s: %s; a cut tail would go unseen", self.path, error)
@@ -55,7 +56,12 @@ class Checkpoints:
         """The notes that carry our signature, and what is wrong with the others."""
         if not self.path.exists():
             return [], []
-        public = self._sign_with().public_key()
+        try:
+            public = self._sign_with().public_key()
+        except LedgerError as error:
+            return [], [str(error)]
+        from cryptography.exceptions import InvalidSignature
+
         notes, problems = [], []
         for number, line in enumerate(self.path.read_bytes().splitlines(), 1):
             try:
@@ -63,7 +69,7 @@ class Checkpoints:
                 signature = base64.b64decode(note.pop("signature"))
                 public.verify(signature, canonical(note))
                 notes.append(note)
-            except Exception as error:
+            except (ValueError, KeyError, AttributeError, InvalidSignature) as error:
                 problems.append(f"{self.path}:{number}: not signed by this key ({type(error).__name__})")
         return notes, problems
 
@@ -73,18 +79,38 @@ class Checkpoints:
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                descriptor = os.open(self._key_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            except FileExistsError:
-                self._signer = form.load_pem_private_key(self._key_path.read_bytes(), None)
-            else:
-                self._signer = Ed25519PrivateKey.generate()
-                pem = self._signer.private_bytes(
-                    form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+            if not self._key_path.exists():
+                if self.path.exists():
+                    raise LedgerError(
+                        f"the key {self._key_path} is gone, so nobody can tell whether the checkpoints in "
+                        f"{self.path} are ours: restore it, or remove both to begin anew"
+                    )
+                self._create_key(
+                    Ed25519PrivateKey.generate().private_bytes(
+                        form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()
+                    )
                 )
-                with os.fdopen(descriptor, "wb") as file:
-                    file.write(pem)
+            try:
+                self._signer = form.load_pem_private_key(self._key_path.read_bytes(), None)
+            except ValueError as error:
+                raise LedgerError(
+                    f"{self._key_path} is no Ed25519 key in PEM form ({error}): restore it from a backup; "
+                    "without it the checkpoints prove nothing"
+                ) from None
         return self._signer
+
+    def _create_key(self, pem: bytes) -> None:
+        """Put the key in place whole, or leave the one that another process has put there first."""
+        fresh = self._key_path.with_name(f".{self._key_path.name}.{os.getpid()}")
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+        try:
+            os.link(fresh, self._key_path)
+        except FileExistsError:
+            log.debug("another process made %s first", self._key_path)
+        finally:
+            fresh.unlink()
 
     def _trim(self) -> None:
         if not self.path.exists() or self.path.stat().st_size < KEEP * 320:

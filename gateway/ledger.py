@@ -34,8 +34,8 @@ CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id 
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS open_calls (call TEXT PRIMARY KEY, seq INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS keys (
-    subject TEXT NOT NULL, key TEXT NOT NULL, call TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
-    status TEXT NOT NULL, result BLOB, PRIMARY KEY (subject, key));
+    scope TEXT NOT NULL, key TEXT NOT NULL, call TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
+    status TEXT NOT NULL, result BLOB, PRIMARY KEY (scope, key));
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
@@ -145,8 +145,8 @@ class Ledger:
         seq = append_record(connection, "outcome", facts)
         if record.get("key"):
             connection.execute(
-                "UPDATE keys SET status = ?, result = ? WHERE subject = ? AND key = ? AND call = ?",
-                (status, result, record["subject"], record["key"], call),
+                "UPDATE keys SET status = ?, result = ? WHERE scope = ? AND key = ? AND call = ?",
+                (status, result, _scope(record), record["key"], call),
             )
         return seq
 
@@ -221,12 +221,12 @@ class Ledger:
     # -- reading -----------------------------------------------------------------------------------
 
     async def find_key(self, subject: Subject, key: str) -> Replay | None:
-        """What happened under this idempotency key of this subject, if anything did."""
+        """What happened under this idempotency key of this subject and case, if anything did."""
 
         def job(connection: sqlite3.Connection) -> Replay | None:
             row = connection.execute(
-                "SELECT call, tool, digest, status, result FROM keys WHERE subject = ? AND key = ?",
-                (subject.id, key),
+                "SELECT call, tool, digest, status, result FROM keys WHERE scope = ? AND key = ?",
+                (_scope(_who(subject)), key),
             ).fetchone()
             if row is None:
                 return None
@@ -345,16 +345,21 @@ def append_record(connection: sqlite3.Connection, kind: str, facts: Mapping[str,
     return seq
 
 
+def _scope(record: Mapping[str, Any]) -> str:
+    """Whose keys these are: one subject's in one case never meet those of another case."""
+    return f"{record['subject']} {record.get('case') or record.get('run') or ''}"
+
+
 def _claim_key(connection: sqlite3.Connection, call: Call) -> None:
+    scope = _scope(_who(call.subject))
     row = connection.execute(
-        "SELECT call, digest, tool, status FROM keys WHERE subject = ? AND key = ?",
-        (call.subject.id, call.key),
+        "SELECT call, digest, tool, status FROM keys WHERE scope = ? AND key = ?", (scope, call.key)
     ).fetchone()
     if row and (row[3] in FINAL or row[1:3] != (call.digest, call.tool.public)):
         raise KeyTaken(f"key {call.key!r} belongs to call {row[0]}: use another key for another call")
     connection.execute(
         "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, 'running', NULL)",
-        (call.subject.id, call.key, call.id, call.tool.public, call.digest),
+        (scope, call.key, call.id, call.tool.public, call.digest),
     )
 
 

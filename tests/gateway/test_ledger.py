@@ -18,7 +18,7 @@ import pytest
 
 from gateway.canonical import canonical
 from gateway.errors import KeyTaken, LedgerError, Refusal
-from gateway.types import Rule
+from gateway.types import Rule, Subject
 from tests.gateway.records import ANA, ASK, GET, GO, LOGS, ROLLBACK, Parts, call, parts, second_place, text
 
 pytestmark = pytest.mark.anyio
@@ -499,3 +499,33 @@ async def test_a_gateway_that_starts_on_a_changed_ledger_says_so(
     async with parts(home):
         pass
     assert ["record 26 is not the one" in record.getMessage() for record in caplog.records] == [True]
+
+
+async def test_a_key_is_the_subjects_in_one_case(home: Path) -> None:
+    async with parts(home) as p:
+        other = Subject(LOGS.id, LOGS.roles, case="case-2")
+        made, theirs = call(key="step-1"), call(subject=other, key="step-1")
+        await p.run(made, "ours")
+        assert await p.ledger.find_key(other, "step-1") is None
+        await p.run(theirs, "theirs")
+        again = Subject(LOGS.id, LOGS.roles, case="case-1", run="run-2")  # the case goes on in another run
+        found = await p.ledger.find_key(again, "step-1")
+        assert found is not None and (found.call, found.result) == (made.id, text("ours"))
+
+
+async def test_a_key_that_signs_nothing_or_is_gone_is_told(home: Path) -> None:
+    async with parts(home) as p:
+        await written(p)
+    key = second_place(home).path.parent / "signing.key"
+    kept = key.read_bytes()
+    key.unlink()
+    async with parts(home) as p:
+        assert [x["kind"] for x in (await p.ledger.verify())["problems"]] == ["checkpoint"]
+    key.write_bytes(b"nonsense")
+    async with parts(home) as p:
+        (problem,) = (await p.ledger.verify())["problems"]
+        assert problem["kind"] == "checkpoint" and "no Ed25519 key" in problem["message"]
+        await p.run(call())  # a second place that fails stops no call
+    key.write_bytes(kept)
+    async with parts(home) as p:
+        assert (await p.ledger.verify())["ok"]

@@ -68,16 +68,15 @@ class Cluster:
         (directory / "answers").mkdir(parents=True)
         about = {"format": "pointsman-recording/1", "id": "library", "clock": "2026-05-04T10:00:00Z"}
         (directory / "recording.json").write_text(json.dumps(about))
-        lines = [
-            json.dumps({"tool": t, "arguments": a, "text": x}) for t, a, x in [*self.other, *self._answers()]
-        ]
+        lines = [json.dumps({"tool": t, "arguments": a, "text": x}) for t, a, x in self.answers()]
         (directory / "answers" / "kubernetes.ndjson").write_text("\n".join(lines))
         return directory
 
-    def _answers(self) -> list[tuple[str, dict[str, Any], str]]:
+    def answers(self) -> list[tuple[str, dict[str, Any], str]]:
+        """Every call that can be made here, and its answer."""
         taken = [(tool, arguments) for tool, arguments, _ in self.other]
         made = [*self._lists(), *self._details(), ("alerts", {}, json.dumps(self.alerts, indent=1))]
-        return [answer for answer in made if (answer[0], answer[1]) not in taken]
+        return self.other + [answer for answer in made if (answer[0], answer[1]) not in taken]
 
     def _lists(self) -> list[tuple[str, dict[str, Any], str]]:
         pods = [
@@ -215,10 +214,12 @@ class Cluster:
         )
         return (
             f"apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: {app}\n"
-            f"spec:\n  template:\n    metadata:\n      labels:\n        app: {app}\n    spec:\n{self.spec.get(app, '')}      containers:\n"
+            f"spec:\n  template:\n    metadata:\n      labels:\n        app: {app}\n"
+            f"    spec:\n{self.spec.get(app, '')}      containers:\n"
             f"      - name: {app}\n        image: registry.example/{app}:1.4\n        ports:\n"
             f"        - containerPort: {PORTS[app]}\n{'        env:' if env else ''}\n{env}---\n"
-            f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {app}\nspec:\n  ports:\n  - port: {PORTS[app]}\n"
+            f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {app}\n"
+            f"spec:\n  ports:\n  - port: {PORTS[app]}\n"
             + (f"---\n{self.documents[app]}" if app in self.documents else "")
         )
 

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -153,14 +153,20 @@ def code(result: dict[str, Any]) -> str:
 
 
 @dataclass
-class Running:
+class Home:
+    """A place where the command `pointsman` works."""
+
+    home: Path
+    env: dict[str, str]
+
+
+@dataclass
+class Running(Home):
     """A gateway in a process of its own."""
 
     process: subprocess.Popen[str]
     url: str
-    home: Path
     token: str
-    env: dict[str, str] = field(default_factory=dict)
 
     @asynccontextmanager
     async def client(
@@ -223,14 +229,14 @@ def gateway(
             raise AssertionError((directory / "gateway.log").read_text()) from None
         home = Path(about["home"])
         token = json.loads((home / "gateway.json").read_text())["operator_token"]
-        yield Running(process, about["url"], home, token, env)
+        yield Running(home, env, process, about["url"], token)
 
 
-def pointsman(running: Running, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run the command `pointsman` beside the gateway."""
+def pointsman(here: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the command `pointsman` in this home."""
     command = [sys.executable, "-c", "from coordinator.cli import main; main()", *arguments]
     return subprocess.run(
-        command, env=running.env, cwd=running.home.parent, capture_output=True, text=True, timeout=60
+        command, env=here.env, cwd=here.home.parent, capture_output=True, text=True, timeout=60
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -142,7 +143,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         reader = ServersReader(settings, home, catalogue)
         await reader.read()
         index = Index(catalogue)
-        policy = Policy.load(directory(settings.policy), catalogue.approved())
+        policy = await _load_policy(settings, catalogue, children)
         sealer = Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
@@ -174,10 +175,33 @@ def _wake(catalogue: Catalogue, child: str) -> None:
             server.wake.set()
 
 
+async def _load_policy(settings: Settings, catalogue: Catalogue, children: Children) -> Policy:
+    place = directory(settings.policy)
+    try:
+        return Policy.load(place, catalogue.known())
+    except PolicyError as error:
+        if not any(not server.pins for server in catalogue.servers.values()):
+            raise
+        log.info("policy does not fit the tools known so far (%s); looking at the servers first", error)
+    children.start()
+    catalogue.start()
+    seen = len(catalogue.known())
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(settings.connect_seconds):
+            while True:
+                await catalogue.news.wait()
+                catalogue.news.clear()
+                if len(catalogue.known()) != seen:
+                    seen = len(catalogue.known())
+                    with contextlib.suppress(PolicyError):
+                        return Policy.load(place, catalogue.known())
+    return Policy.load(place, catalogue.known())
+
+
 def _fit_policy(gateway: Gateway, what: str) -> None:
     if what != "tools":
         return
-    tools = gateway.catalogue.approved()
+    tools = gateway.catalogue.known()
     if {(t.public, t.digest) for t in tools} == {(t.public, t.digest) for t in gateway.policy.tools}:
         return
     try:

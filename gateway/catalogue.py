@@ -47,6 +47,7 @@ class Catalogue:
         self.changed: list[
             Callable[[str, str], None]
         ] = []  # told what has changed (tools, …) of which server
+        self.news = asyncio.Event()  # set whenever a server has been listed
         self.version = 0
 
     async def prepare(self) -> Catalogue:
@@ -88,7 +89,8 @@ class Catalogue:
         """Connect to every server in the background."""
         self._running = True
         for server in self.servers.values():
-            self._start(server)
+            if server.task is None:
+                self._start(server)
 
     async def stop(self) -> None:
         """Let go of every server."""
@@ -143,6 +145,7 @@ class Catalogue:
         finally:
             server.listed_at = asyncio.get_running_loop().time()
             server.listed.set()
+            self.news.set()
         if server.error:
             log.warning("server %s: %s: %s", server.name, server.stage, server.error)
         return not server.error
@@ -326,6 +329,18 @@ class Catalogue:
         """Every approved tool, also those whose public name is blocked."""
         return [tool for tools in self.by_server.values() for tool in tools.values()]
 
+    def known(self) -> list[Tool]:
+        """Every tool policy may speak of: the approved ones, and those that wait for approval."""
+        found = {tool.public: tool for tool in self.approved()}
+        for server in self.servers.values():
+            for name, definition in (server.offers or {}).items():
+                public = public_name(server.name, name)
+                if public not in found and isinstance(definition.get("inputSchema"), dict):
+                    found[public] = make_tool(
+                        server.entry, name, public, definition, server.offer_digest(name)
+                    )
+        return list(found.values())
+
     def upstream(self, name: str) -> Upstream:
         """The connection to a server; raises UpstreamFailed when there is none."""
         server = self.servers.get(name)
@@ -348,10 +363,3 @@ class Catalogue:
         if server is not None:
             server.state = "failed" if server.state == "ready" else server.state
             server.wake.set()
-
-
-async def settle(server: Server, seconds: float) -> None:
-    """Wait until a server has been listed once, or for so long."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await server.listed.wait()

@@ -70,7 +70,7 @@ class Children:
 
     def start(self) -> None:
         """Start them all; nobody waits."""
-        for entry in self._entries.values():
+        for entry in self._entries.values() if not self._tasks else ():
             self.tokens[entry.name] = secrets.token_urlsafe(32)
             self._tasks.append(asyncio.create_task(self._keep(entry), name=f"child {entry.name}"))
 

@@ -241,6 +241,14 @@ def sidecar(c: Cluster) -> None:
     c.pods["members"].sidecar = "  proxy:\n    Image:  proxy:1\n    Port:  7003/TCP\n    State:  Running\n"
 
 
+def dns_down(c: Cluster) -> None:
+    c.logs["loans"] = "dial tcp: lookup members on 10.0.0.10:53: i/o timeout"
+    rows = [("coredns-5d78c9869d-abcde", "0/1", "CrashLoopBackOff", "9 (1m ago)", "9m", "10.1.0.2", "cp-1")]
+    system = table("NAME READY STATUS RESTARTS AGE IP NODE", rows)
+    everything = {"resource_type": "pods", "namespace": "kube-system", "wide": True}
+    c.other.append(("get", everything, system))
+
+
 def gone(c: Cluster) -> None:
     c.desired["catalog"] = 0
     del c.pods["catalog"]
@@ -407,7 +415,9 @@ BROKEN: list[tuple[str, str, Callable[[Cluster], object]]] = [
     ("service_env_var_address_mismatch", "app/web", environment("web", LOANS_ADDR="loans:7011")),
     ("service_env_var_address_mismatch", "app/web", environment("web", LOANS_ADDR="loans-invalid:7001")),
     ("service_dns_resolution_failure", "app/loans", own_dns),
+    ("service_dns_resolution_failure", "app/loans", dns_down),
     ("gateway_misroute", "app/web", misrouted),
+    ("gateway_misroute", "app/web", environment("web", ROUTES_0_URI="http://loans:7017")),
     (
         "pod_cpu_overload",
         "app/loans",

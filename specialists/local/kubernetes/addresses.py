@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from specialists.local.kubernetes.cluster import Look
@@ -44,7 +44,18 @@ async def examine(scene: Scene) -> list[Suspect]:
         addresses = list(read(app, look))
         for address in addresses:
             found += _judge(scene, address, addresses, look)
-    return await _heard(scene, found)
+    return _routed(await _heard(scene, found))
+
+
+def _routed(found: list[Suspect]) -> list[Suspect]:
+    """An address in a gateway's configuration is one of its routes, too."""
+    also: list[Suspect] = []
+    for suspect in found:
+        sure = "ROUTE" in suspect.because.split()[0].upper()
+        if sure or "gateway" in suspect.name:
+            confidence = suspect.confidence + 0.02 if sure else suspect.confidence / 2
+            also.append(replace(suspect, label="gateway_misroute", confidence=confidence))
+    return found + also
 
 
 def read(app: str, look: Look) -> Iterator[Address]:
@@ -100,9 +111,12 @@ def _elsewhere(
     """A name outside the namespace; doubtful if it is a cluster name of a service that is here."""
     if "svc" not in rest or first not in services:
         return []
-    because = f"{address.key} looks for {first} in the namespace {rest[0]}, and it is here"
+    because = f"{address.key} looks for {first} under {'.'.join(rest)}, and it is in this namespace"
     evidence = _written(look, address)
-    return [Suspect("service_env_var_address_mismatch", f"app/{address.app}", 0.6, evidence, because)]
+    return [
+        Suspect("service_env_var_address_mismatch", f"app/{address.app}", 0.6, evidence, because),
+        Suspect("service_dns_resolution_failure", f"app/{address.app}", 0.4, evidence, because),
+    ]
 
 
 def _wrong_port(scene: Scene, address: Address, service: Service, look: Look) -> list[Suspect]:

@@ -82,10 +82,11 @@ async def _server(scene: Scene, system: Look) -> list[Suspect]:
     """The DNS pods of the cluster do not run: who suffers, as its log says."""
     rows = [r for r in system.rows if re.match(r"coredns|kube-dns", r["NAME"])]
     ill = [r for r in rows if r["STATUS"] != "Running" or r["READY"].split("/")[0] == "0"]
-    if not ill or len(ill) < len(rows):
+    if len(ill) < len(rows) or not system.rows:
         return []
     logs = await asyncio.gather(*(scene.cluster.logs(app) for app in scene.apps[:MOST]))
     heard = [(a, w, log) for a, log in zip(scene.apps, logs, strict=False) if (w := _complaint(scene, log))]
-    because = f"the cluster's DNS pod {ill[0]['NAME']} is {ill[0]['STATUS']}"
-    label, row = "service_dns_resolution_failure", system.cite(ill[0].line)
-    return [Suspect(label, f"app/{app}", 0.8, row + log.cite(said), because) for app, said, log in heard[:3]]
+    because = f"the cluster's DNS pod {ill[0]['NAME']} is {ill[0]['STATUS']}" if ill else "no DNS pod runs"
+    row = system.cite(ill[0].line) if ill else ()
+    label, sure = "service_dns_resolution_failure", 0.8 if ill else 0.6
+    return [Suspect(label, f"app/{app}", sure, row + log.cite(said), because) for app, said, log in heard[:3]]

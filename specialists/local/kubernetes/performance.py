@@ -52,6 +52,9 @@ async def examine(scene: Scene) -> list[Suspect]:
     readings = read(look)
     if not readings:
         return []
+    owners = {pod.name: pod.app for pod in scene.pods}
+    for reading in readings:
+        reading.name = owners.get(reading.name, reading.name)
     busy = _busy(look, readings)
     if busy and busy[0].confidence >= 0.9:
         return busy

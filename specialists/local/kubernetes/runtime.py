@@ -54,10 +54,10 @@ def _out_of_memory(scene: Scene, app: str, look: Look) -> Suspect | None:
 async def _logs(scene: Scene, app: str) -> list[Suspect]:
     """What the log of an ailing app says, and its pod's shape."""
     look, pod = scene.described[app], scene.sick[app]
-    if killed_by_probe(look):
-        return []
-    log = await scene.cluster.logs(app)
     row = scene.cite("pods", pod.row.line)
+    if killed_by_probe(look):
+        return _conflict(app, look, None, row)
+    log = await scene.cluster.logs(app)
     found = _conflict(app, look, log, row)
     if (line := _line(log, DENIED)) and _mounts(look):
         because = "its log says so, and it mounts a volume"
@@ -75,17 +75,17 @@ def killed_by_probe(look: Look) -> bool:
     return any("liveness probe" in event.message for event in look.pod.recent("Killing"))
 
 
-def _conflict(app: str, look: Look, log: Look, row: tuple) -> list[Suspect]:
+def _conflict(app: str, look: Look, log: Look | None, row: tuple) -> list[Suspect]:
     """Two containers of a pod that want one port."""
     declared: Counter[str] = Counter()
     for container in look.pod.containers:
         declared.update({p for p in (*container.ports, *_bound(container)) if not container.init})
     twice = [port for port, times in declared.items() if times > 1 and not port.startswith("0/")]
-    line = _line(log, TAKEN) or _line(look, TAKEN)
+    line = (_line(log, TAKEN) if log else "") or _line(look, TAKEN)
     running = [c for c in look.pod.containers if not c.init]
     if not (line or twice) or len(running) < 2:
         return []
-    evidence = (log.cite(line) if line and line in log.text else ()) + row
+    evidence = (log.cite(line) if log and line and line in log.text else ()) + row
     evidence += look.cite(twice[0].split("/")[0]) if twice else look.cite("Restart Count")
     because = f"its containers {', '.join(c.name for c in running)} share the pod's ports"
     confidence = 0.95 if line else 0.82

@@ -195,7 +195,7 @@ class Desk:
         """What a new policy would have said to the recorded calls."""
         from gateway.simulation import simulate
 
-        policy = Policy.load(new, (await self.tools()).values())
+        policy = Policy.load(new, (await self.tools()).values(), "any")
         async with self.ledger() as ledger:
             return (await simulate(ledger, policy, self.settings.environment, after)).as_dict()
 

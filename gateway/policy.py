@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cedarpy
 
@@ -17,7 +17,15 @@ from gateway.cedar_schema import OTHER, Schemas
 from gateway.cedar_text import Statement, locate, read_files, read_text
 from gateway.cedar_values import UNTYPED, Unreadable, decimal, encode
 from gateway.errors import PolicyError
-from gateway.scopes import Scopes, Selection, about_tools, concerns, spoken_of
+from gateway.scopes import (
+    Scopes,
+    Selection,
+    about_tools,
+    concerns,
+    named_tools,
+    spoken_of,
+    without_tools,
+)
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
@@ -32,14 +40,21 @@ def directory(configured: str = "") -> Path:
     return Path(configured) if configured else Path("policy") if Path("policy").is_dir() else SHIPPED
 
 
+# Which unknown tools a rule may name: none at all, those of servers with no tool approved yet, or any.
+Unknown = Literal["none", "registered", "any"]
+
+
 class Policy:
     """A set of policies that fits the tools it was loaded for; never changed, only replaced."""
 
-    def __init__(self, statements: list[Statement], tools: Iterable[Tool]) -> None:
+    def __init__(
+        self, statements: list[Statement], tools: Iterable[Tool], unknown: Unknown = "registered"
+    ) -> None:
         self.tools = tuple(tools)
         self.statements = statements
+        self.waiting: list[str] = []  # rules that name tools nobody has approved yet; they match nothing
         self._schemas = Schemas(self.tools)
-        self._check()
+        self._check(unknown)
         self._rules = {f"p{n}": statement.rule for n, statement in enumerate(statements)}
         words = "\0".join(f"{s.rule.where}\0{s.text}" for s in statements)
         self.digest = hashlib.sha256(words.encode()).hexdigest()[:32]
@@ -49,8 +64,16 @@ class Policy:
     # -- loading -----------------------------------------------------------------------------------
 
     @classmethod
-    def load(cls, source: str | Path | Iterable[str | Path], tools: Iterable[Tool] = ()) -> Policy:
-        """The policies of a directory (its *.cedar files) or of these files, checked against these tools."""
+    def load(
+        cls,
+        source: str | Path | Iterable[str | Path],
+        tools: Iterable[Tool] = (),
+        unknown: Unknown = "registered",
+    ) -> Policy:
+        """The policies of a directory (its *.cedar files) or of these files, checked against these tools.
+
+        A rule may name a tool of a server that has none approved yet: it waits until the tool appears.
+        """
         if isinstance(source, str | Path):
             place = Path(source)
             if place.is_dir():
@@ -61,8 +84,8 @@ class Policy:
                 raise PolicyError(
                     f"{place}: holds no *.cedar file; put one there, or copy the shipped default.cedar"
                 )
-            return cls(read_files(files, base), tools)
-        return cls(read_files([Path(file) for file in source]), tools)
+            return cls(read_files(files, base), tools, unknown)
+        return cls(read_files([Path(file) for file in source]), tools, unknown)
 
     @classmethod
     def parse(cls, text: str, tools: Iterable[Tool] = (), file: str = "policy.cedar") -> Policy:
@@ -71,13 +94,13 @@ class Policy:
 
     def for_tools(self, tools: Iterable[Tool]) -> Policy:
         """The same policies for another set of tools; raises PolicyError when they do not fit it."""
-        return Policy(self.statements, tools)
+        return Policy(self.statements, tools, "any")
 
-    def _check(self) -> None:
+    def _check(self, unknown: Unknown) -> None:
         problems: dict[str, None] = {}  # one message a place and attribute, in order
         for statement in self.statements:
             schema = self._schemas.whole if about_tools(statement.parsed) else self._schemas.general
-            result = cedarpy.validate_policies(statement.text, schema, release_gil=True)
+            result = cedarpy.validate_policies(self._known_part(statement, unknown), schema, release_gil=True)
             for problem in result.errors:
                 message = problem.error.replace(f"for policy `{problem.policy_id}`, ", "")
                 line, column = locate(statement, message)
@@ -86,6 +109,22 @@ class Policy:
                 problems.setdefault(f"{statement.file}:{line}:{column}: {name}{message}{_hint(message)}")
         if problems:
             raise PolicyError("\n".join(problems))
+
+    def _known_part(self, statement: Statement, unknown: Unknown) -> str:
+        """The policy's text, without the tools it may name although they are not there yet."""
+        servers = {tool.server for tool in self.tools} if unknown == "registered" else set()
+        absent = [
+            name
+            for name in named_tools(statement.parsed)
+            if name not in self._schemas.shapes and name.partition("__")[0] not in servers
+        ]
+        if unknown == "none" or not absent:
+            return statement.text
+        rule = statement.rule
+        self.waiting += [
+            f"{rule.where}: rule {rule.id} waits for {name}: no such tool yet" for name in absent
+        ]
+        return without_tools(statement.parsed, absent)
 
     def reloaded(
         self, source: str | Path, tools: Iterable[Tool] | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import cedarpy
 import orjson
 
-from gateway.cedar_schema import OTHER, Schemas
+from gateway.cedar_schema import OTHER, VERBS, Schemas
 from gateway.cedar_text import Statement
 from gateway.types import Subject, Tool
 
@@ -125,6 +125,23 @@ def about_tools(policy: Mapping[str, Any]) -> bool:
     return False
 
 
+def named_tools(policy: Mapping[str, Any]) -> list[str]:
+    """The tools whose own actions stand in the policy's scope."""
+    actions = [str(entity.get("id")) for entity in _named(policy["action"]) or ()]
+    parts = [action.partition("/") for action in actions]
+    return list(dict.fromkeys(public for verb, _, public in parts if public and verb in VERBS))
+
+
+def without_tools(policy: Mapping[str, Any], absent: list[str]) -> str:
+    """The policy as text, with these tools' actions taken out of its scope; empty when none is left."""
+    kept = [e for e in _named(policy["action"]) or () if str(e.get("id")).partition("/")[2] not in absent]
+    if not kept:
+        return ""
+    reduced = {**policy, "action": {"op": "in", "entities": kept}}
+    whole = {"staticPolicies": {"policy0": reduced}, "templates": {}, "templateLinks": []}
+    return cedarpy.policies_from_json_str(json.dumps(whole))
+
+
 def spoken_of(policy: Mapping[str, Any]) -> list[Subject]:
     """Subjects of every kind, name and set of roles that a policy mentions."""
     named: dict[str, set[str]] = {"Role": set(), "Agent": {"somebody"}, "User": {"somebody"}}
@@ -170,10 +187,12 @@ def _fits(scope: Mapping[str, Any], uid: Uid, parents: list[Uid]) -> bool:
 
 
 def _among(scope: Mapping[str, Any], uids: list[Uid]) -> bool:
-    named = scope.get("entities") or ([scope["entity"]] if "entity" in scope else None)
-    if named is None:
-        return True
-    return any((entity.get("type"), entity.get("id")) in uids for entity in named)
+    named = _named(scope)
+    return named is None or any((entity.get("type"), entity.get("id")) in uids for entity in named)
+
+
+def _named(scope: Mapping[str, Any]) -> list[Mapping[str, Any]] | None:
+    return scope.get("entities") or ([scope["entity"]] if "entity" in scope else None)
 
 
 def reads(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:

@@ -468,7 +468,11 @@ def test_what_may_be_approved_can_depend_on_the_arguments() -> None:
             "bad.cedar:4:",
             "readonly",
         ),
-        ('permit (principal, action == Action::"call/no__tool", resource);', "bad.cedar:1:", "no such tool"),
+        (
+            'permit (principal, action == Action::"call/bank__tool", resource);',
+            "bad.cedar:1:",
+            "no such tool",
+        ),
         ("permit (principal, action, resource) when { context.args.s == 1 };", "bad.cedar:1:", "args"),
         (
             'permit (principal, action == Action::"call/bank__transfer", resource) when { context.args.z == "" };',
@@ -557,3 +561,37 @@ def test_explaining_names_the_rules_that_could_permit_a_tool_and_no_others() -> 
         "oncall-coordinator",
         "operator-gateway",
     ]
+
+
+def test_a_rule_may_wait_for_a_tool_of_a_server_that_has_none_yet() -> None:
+    text = (
+        'permit (principal, action in Action::"call", resource);\n'
+        '@id("later") forbid (principal, action in [Action::"call/bank__transfer", Action::"call/kubernetes__get"], resource);\n'
+        '@id("typed") forbid (principal, action == Action::"call/bank__transfer", resource) when { context.args has i && context.args.i > 5 };'
+    )
+    policy = Policy.parse(text, [GET, ROLLBACK])
+    assert policy.waiting == [
+        "policy.cedar:2: rule later waits for bank__transfer: no such tool yet",
+        "policy.cedar:3: rule typed waits for bank__transfer: no such tool yet",
+    ]
+    assert policy.decide(LOGS, "call", GET, {}).rules[0].id == "later"  # what it names already is forbidden
+    assert policy.decide(LOGS, "call", ROLLBACK, {}).verdict == "call"
+    later = policy.for_tools([GET, ROLLBACK, TRANSFER])
+    assert (later.waiting, later.digest) == ([], policy.digest)
+    assert later.decide(LOGS, "call", TRANSFER, {"s": "x"}).verdict == "deny"
+    assert later.for_tools([GET]).waiting  # and it may go away again
+
+
+def test_when_the_tool_appears_the_rule_has_to_fit_it() -> None:
+    text = 'forbid (principal, action == Action::"call/bank__transfer", resource) when { context.args.nonsense == 1 };'
+    policy = Policy.parse(text, [GET])
+    with pytest.raises(PolicyError, match="nonsense"):
+        policy.for_tools([GET, TRANSFER])
+
+
+def test_a_misspelt_tool_of_a_known_server_is_an_error() -> None:
+    text = 'forbid (principal, action == Action::"call/bank__transfers", resource);'
+    with pytest.raises(PolicyError, match="no such tool"):
+        Policy.parse(text, [TRANSFER])
+    with pytest.raises(PolicyError, match="unrecognized action"):
+        Policy.parse('forbid (principal, action == Action::"cal/shop__buy", resource);', [TRANSFER])

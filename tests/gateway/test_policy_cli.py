@@ -162,3 +162,9 @@ def test_simulate_says_which_past_calls_would_change(tmp_path: Path) -> None:
         "the tool is not approved any more",
     ]
     assert "5 calls: 2 would change, 2 cannot be told" in run("simulate", "new.cedar").stdout
+
+
+def test_check_takes_no_tool_that_is_not_there() -> None:
+    written('permit (principal, action == Action::"call/no__tool", resource);')
+    error = run("check").exception
+    assert isinstance(error, PolicyError) and "mine.cedar:1:" in str(error) and "no such tool" in str(error)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,6 @@ from gateway.limits import Limits
 from gateway.policy import Policy
 from gateway.redaction import Redactor
 from gateway.refusals import APPROVAL, denied, refusal_error, refusal_result, waiting
-from gateway.schemas import problem
 from gateway.seal import Sealer
 from gateway.server import now_ms
 from gateway.settings import Settings
@@ -65,6 +65,8 @@ class Gateway:
         self.limits = Limits(settings)
         self.labels = Labels()
         self.builtin: Upstream | None = None
+        self._boot = "c_" + secrets.token_hex(6)
+        self._calls = itertools.count(1)
         self._under_way: dict[tuple[str, str], asyncio.Event] = {}  # by subject and key
         self._holds: dict[str, tuple[str, str]] = {}  # by call
 
@@ -107,7 +109,7 @@ class Gateway:
         arguments = target.arguments
         fingerprint = digest(arguments)
         call = Call(
-            id="c_" + secrets.token_hex(8),
+            id=f"{self._boot}{next(self._calls):06x}",
             verb=VERBS[target.method],
             subject=caller.subject,
             tool=target.tool,
@@ -250,8 +252,8 @@ class Gateway:
         if result is None:
             return ending
         check = self.catalogue.checks.get(call.tool.digest, (None, None))[1]
-        checked = check is not None and "structuredContent" in result and result.get("isError") is not True
-        if checked and (trouble := problem(check, result["structuredContent"])):
+        promised = "structuredContent" in result and result.get("isError") is not True
+        if check is not None and promised and (trouble := check.problem(result["structuredContent"])):
             message = f"the result of {call.tool.public} does not fit its approved schema: {trouble}"
             return Ending("error", refusal=Refusal("schema_mismatch", message))
         if call.tool.server != "gateway":
@@ -268,7 +270,7 @@ class Gateway:
         else:
             told = ending.result or {}
         try:
-            await asyncio.shield(self.ledger.outcome(call, told, status=ending.status, ms=ms))
+            await self.ledger.outcome(call, told, status=ending.status, ms=ms)
         except LedgerError as error:
             message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
             raise Refusal("ledger_unavailable", message) from None

@@ -20,7 +20,7 @@ import uvicorn
 
 from gateway.app import open_app
 from gateway.catalogue import OPERATOR
-from gateway.errors import GatewayRunning
+from gateway.errors import GatewayError, GatewayRunning
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway")
@@ -104,16 +104,14 @@ class Quiet(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(
-    settings: Settings, home: Path, *, ready_fd: int | None = None, with_parent: bool = False
-) -> None:
+async def serve(settings: Settings, home: Path, ready: Ready, *, with_parent: bool = False) -> None:
     """Run the gateway until it is told to stop."""
     with only_one(home), contextlib.closing(listen(settings)) as sock:
-        await _serve(settings, home, sock, ready_fd, with_parent)
+        await _serve(settings, home, sock, ready, with_parent)
 
 
 async def _serve(
-    settings: Settings, home: Path, sock: socket.socket, ready_fd: int | None, with_parent: bool
+    settings: Settings, home: Path, sock: socket.socket, ready: Ready, with_parent: bool
 ) -> None:
     about_file = home / "gateway.json"
     async with open_app(settings, home) as app:
@@ -131,6 +129,7 @@ async def _serve(
             access_log=False,
             server_header=False,
             date_header=False,
+            proxy_headers=False,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
@@ -146,7 +145,7 @@ async def _serve(
             await asyncio.wait(
                 (asyncio.create_task(server.listening.wait()), serving), return_when="FIRST_COMPLETED"
             )
-            _tell(ready_fd, {"url": url, "pid": os.getpid(), "home": str(home)})
+            ready.tell({"url": url, "pid": os.getpid(), "home": str(home)})
             log.info("gateway on %s, home %s", url, home)
             await serving
         finally:
@@ -184,7 +183,23 @@ def _write_private(path: Path, value: dict[str, Any]) -> None:
     fresh.replace(path)
 
 
-def _tell(ready_fd: int | None, value: dict[str, Any]) -> None:
-    if ready_fd is not None:
-        with os.fdopen(ready_fd, "w") as out:
-            out.write(json.dumps(value) + "\n")
+class Ready:
+    """The starter's end of the start: told once, that the gateway is ready or why it will not be."""
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+
+    def tell(self, value: dict[str, Any]) -> None:
+        """Write one JSON line and close the descriptor."""
+        if self._fd is not None:
+            fd, self._fd = self._fd, None
+            with os.fdopen(fd, "w") as out:
+                out.write(json.dumps(value) + "\n")
+
+    def __enter__(self) -> Ready:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, GatewayError):
+            facts = {"code": error.code, "message": str(error), "exit_code": error.exit_code}
+            self.tell({"error": facts})

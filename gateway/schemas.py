@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
@@ -16,7 +17,6 @@ from gateway.canonical import canonical
 
 MAX_SCHEMA = 262_144
 MAX_STRING = 100_000
-Check = Any
 _read_pattern = import_module("re._parser").parse  # the standard library's own reading of a pattern
 
 
@@ -71,6 +71,59 @@ def _risky(operation: str, value: Any, repeats: int) -> bool:
             return operation in _UNSURE
 
 
+class Check:
+    """A compiled schema: plain values are accepted at once, everything else is looked at carefully."""
+
+    def __init__(self, schema: dict[str, Any], careful: Any) -> None:
+        self._careful = careful
+        self._plain = _plain(schema)
+
+    def problem(self, value: Any) -> str:
+        """What is wrong with the value, in one line; empty when nothing is."""
+        if self._plain is not None and self._plain(value):
+            return ""
+        try:
+            error = next(iter(self._careful.iter_errors(value)), None)
+        except (Unresolvable, RecursionError) as trouble:
+            return f"the schema cannot be followed ({type(trouble).__name__})"
+        if error is None:
+            return ""
+        where = "/".join(str(step) for step in error.absolute_path)
+        return f"{where or 'arguments'}: {error.message[:300]}"
+
+
+_KINDS: dict[Any, tuple[type, ...]] = {
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+_SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "$schema", "x-mcp-header"))
+
+
+def _plain(schema: dict[str, Any]) -> Callable[[Any], bool] | None:
+    """An acceptor for an object of simple properties; None when the schema says more than that."""
+    if schema.get("type") != "object":
+        return None
+    if set(schema) - _SAYS_NOTHING - {"type", "properties", "required", "additionalProperties"}:
+        return None
+    kinds: dict[str, tuple[type, ...]] = {}
+    for name, inner in schema.get("properties", {}).items():
+        simple = isinstance(inner, dict) and not set(inner) - _SAYS_NOTHING - {"type"}
+        kind = inner.get("type") if simple else None
+        if isinstance(kind, str) and kind in _KINDS:
+            kinds[name] = _KINDS[kind]
+    required = frozenset(schema.get("required", ()))
+
+    def accepts(value: Any) -> bool:
+        # Exact types are asked for, so that True is no integer; unknown names go to the careful check.
+        if type(value) is not dict or not required <= value.keys():
+            return False
+        return all(type(given) in kinds.get(name, ()) for name, given in value.items())
+
+    return accepts
+
+
 def compile_schema(schema: Any) -> Check:
     """A check for the schema; raises ValueError when it is too large, malformed, or points elsewhere."""
     if not isinstance(schema, dict):
@@ -83,7 +136,7 @@ def compile_schema(schema: Any) -> Check:
         base.check_schema(schema)
     except SchemaError as error:
         raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
-    return extend(base, _LINEAR)(schema, registry=Registry())
+    return Check(schema, extend(base, _LINEAR)(schema, registry=Registry()))
 
 
 def _only_local(schema: Any) -> None:
@@ -98,18 +151,3 @@ def _only_local(schema: Any) -> None:
             waiting.extend(node.values())
         elif isinstance(node, list):
             waiting.extend(node)
-
-
-def problem(check: Check, value: Any) -> str:
-    """What is wrong with the value, in one line; empty when nothing is."""
-    try:
-        error = next(iter(check.iter_errors(value)), None)
-    except (Unresolvable, RecursionError) as trouble:
-        return f"the schema cannot be followed ({type(trouble).__name__})"
-    if error is None:
-        return ""
-    where = "/".join(str(step) for step in error.absolute_path)
-    return f"{where or 'arguments'}: {error.message[:300]}"
-
-
-__all__ = ["compile_schema", "linear", "problem"]

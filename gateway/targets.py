@@ -9,7 +9,6 @@ from gateway.caller import Caller
 from gateway.catalogue import Catalogue
 from gateway.errors import InvalidParams, Refusal
 from gateway.index import Index
-from gateway.schemas import problem
 from gateway.types import Tool, Verb
 from gateway.wire import check_param_headers, param_headers
 
@@ -73,7 +72,7 @@ class Targets:
         tool = self._catalogue.find(name, caller.endpoint)
         if caller.era == "modern":
             self._check_headers(tool, arguments, caller)
-        if trouble := problem(self._catalogue.checks[tool.digest][0], arguments):
+        if trouble := self._catalogue.checks[tool.digest][0].problem(arguments):
             raise Refusal("invalid_arguments", f"{name} did not run: {trouble}")
         return Target(method, tool, arguments, tool.name)
 

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
+from yarl import URL
 
 from gateway import strictjson
 from gateway.caller import Caller
@@ -85,6 +86,7 @@ class HttpUpstream:
     ) -> None:
         self.entry = entry
         self.url = url
+        self._target = URL(url)
         self.http = http
         self.limit = limit
         self.info: dict[str, Any] = {}
@@ -177,7 +179,7 @@ class HttpUpstream:
         try:
             async with self.http.request(
                 verb,
-                self.url,
+                self._target,
                 data=orjson.dumps(message) if message is not None else None,
                 headers=headers,
                 allow_redirects=False,

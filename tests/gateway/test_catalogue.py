@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from gateway.app import App
 from gateway.caller import Caller
 from gateway.definition_check import flags
 from gateway.errors import ServersFileError, UsageError
 from gateway.names import collisions, public_name
-from gateway.schemas import compile_schema, linear, problem
+from gateway.schemas import compile_schema, linear
 from gateway.servers_file import check_name, load
 from tests.gateway.world import (
     LOGS,
@@ -252,6 +253,28 @@ def test_patterns_that_could_hang_are_left_to_the_server() -> None:
     assert linear("^[a-z]+$") and linear(r"\d{4}-\d{2}") and linear("(?:a|b)c")
     assert not linear("(a+)+$") and not linear("(a|a)*b") and not linear("(?=a*)b")
     check = compile_schema({"type": "object", "properties": {"x": {"type": "string", "pattern": "^(a+)+$"}}})
-    assert problem(check, {"x": "a" * 60 + "!"}) == ""
+    assert check.problem({"x": "a" * 60 + "!"}) == ""
     plain = compile_schema({"type": "object", "properties": {"x": {"type": "string", "pattern": "^a+$"}}})
-    assert "does not match" in problem(plain, {"x": "b"})
+    assert "does not match" in plain.problem({"x": "b"})
+
+
+def test_what_is_accepted_at_once_is_what_the_careful_check_accepts() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "s": {"type": "string", "description": "a string"},
+            "i": {"type": "integer"},
+            "n": {"type": "number"},
+            "b": {"type": "boolean"},
+            "e": {"enum": ["x", "y"]},
+        },
+        "required": ["s"],
+        "additionalProperties": False,
+    }
+    check = compile_schema(schema)
+    values = [None, True, False, 0, 1, 1.0, 1.5, "x", "z", [], {}]
+    for name in ("s", "i", "n", "b", "e", "other"):
+        for value in values:
+            given = {"s": "here", name: value}
+            assert (check.problem(given) == "") == Draft202012Validator(schema).is_valid(given), given
+    assert check.problem({}) and check.problem([]) and check.problem("s")

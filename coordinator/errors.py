@@ -6,6 +6,7 @@ CoordinatorError
 │   └── CaseUnknown        no case of that id here
 ├── SettingsInvalid        pointsman.toml or the environment holds something wrong
 ├── GatewayUnreachable     no gateway answers, or a private one did not start
+│   └── GatewayNotStarted  a private one did not start, and said why
 ├── GatewayRefused         the gateway refused something the coordinator needs
 ├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
 └── StillWaiting           the run waits for a person
@@ -52,6 +53,14 @@ class GatewayUnreachable(CoordinatorError):
 
     code = "gateway_unreachable"
     exit_code = 5
+
+
+class GatewayNotStarted(GatewayUnreachable):
+    """A private gateway did not start; in its own words, with its own exit code."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 class GatewayRefused(CoordinatorError):

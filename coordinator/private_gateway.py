@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordinator.errors import GatewayUnreachable
+from coordinator.errors import GatewayNotStarted, GatewayUnreachable
 from coordinator.settings import CoordinatorSettings
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 READY_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LOG_LINES = 6
-SETTLE_SECONDS = 15.0
+SETTLE_SECONDS = 20.0
 POLL_SECONDS = 0.1
 PERSON_SECONDS = 12 * 3600
 
@@ -77,21 +77,29 @@ async def tokens(found: Found, login: str = "") -> Access:
 
 
 async def servers_settled(access: Access) -> None:
-    """Wait until every tool server was reached or given up, so that a fresh gateway offers what it has."""
+    """Wait until every tool server was reached or given up; without a single one there is nothing to ask."""
     from coordinator.gateway_client import GatewayClient
 
     async with GatewayClient(access, access.person or access.coordinator) as client:
         deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
-        while asyncio.get_running_loop().time() < deadline:
+        while True:
             listed = await client.read("gateway__list_servers", {})
-            if not any(_on_its_way(server) for server in listed.get("servers") or []):
-                return
+            servers, ended = listed.get("servers") or [], listed.get("children") or {}
+            late = asyncio.get_running_loop().time() > deadline
+            if late or not any(_on_its_way(server, bool(ended)) for server in servers):
+                break
             await asyncio.sleep(POLL_SECONDS)
+    if servers and all(server.get("state") == "failed" for server in servers):
+        told = [f"child {name}: {why}" for name, why in ended.items()]
+        told = told or [f"{s['name']}: {s.get('stage')}: {s.get('error')}" for s in servers[:3]]
+        raise GatewayUnreachable(
+            f"no tool server can be reached: {'; '.join(told)}; see `pointsman servers list`"
+        )
 
 
-def _on_its_way(server: dict[str, Any]) -> bool:
+def _on_its_way(server: dict[str, Any], ended: bool) -> bool:
     """Whether a tool server may still become ready: it connects, or its process is still starting."""
-    starting = "${child:" in str(server.get("error") or "")
+    starting = "${child:" in str(server.get("error") or "") and not ended
     return server.get("state") in ("idle", "connecting") or (server.get("state") == "failed" and starting)
 
 
@@ -162,6 +170,9 @@ async def _start(home: Path, recording: Path | None, config: str | None) -> tupl
         finally:
             os.close(write_end)
     line = await _ready_line(read_end)
+    if line and (trouble := json.loads(line).get("error")):
+        await _stop(process)
+        raise GatewayNotStarted(trouble["message"], trouble["exit_code"])
     if not line:
         await _stop(process)
         said = log.read_bytes()[start:].decode(errors="replace").strip().splitlines()[-LOG_LINES:]

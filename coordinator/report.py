@@ -101,7 +101,7 @@ def compose(material: Material) -> Report:
         recovery=_sentences(material.claims("recovery")[:4], citer),
         guidance=_guidance(material.findings),
         gates=material.doubts,
-        missing=tuple(_missing(f) for f in material.findings if f.missing),
+        missing=(*(_missing(f) for f in material.findings if f.missing), *_not_asked(material.state)),
         work=tuple(_work(f) for f in material.findings),
         ledger=material.ledger,
     )
@@ -271,6 +271,12 @@ def _brief(action: Action, material: Material) -> Action:
     for hypothesis in material.hypotheses:
         reason = reason.replace(f": {hypothesis.statement}", ".")
     return action.model_copy(update={"reason": reason})
+
+
+def _not_asked(state: CaseState) -> tuple[str, ...]:
+    """The specialists that had nothing to look with."""
+    names = [name for name, offered in state.get("offered", {}).items() if not offered]
+    return (f"not asked: {', '.join(names)}; the gateway offers none of their tools",) if names else ()
 
 
 def _missing(finding: Finding) -> str:

@@ -48,8 +48,7 @@ async def open_session(
         from specialists.roster import Roster
 
         access = await private_gateway.tokens(found, settings.login)
-        if found.private:
-            await private_gateway.servers_settled(access)
+        await private_gateway.servers_settled(access)
         runner = CaseRunner(
             access,
             Roster.from_settings(roster_settings),

@@ -61,14 +61,28 @@ class Workspace:
 
     def looks(self) -> list[int]:
         """Which things were looked at, in order."""
-        log = self.folder / "looks.log"
+        return self._noted("looks.log")
+
+    def mends(self) -> list[int]:
+        """Which things were mended, in order."""
+        return self._noted("mends.log")
+
+    def _noted(self, name: str) -> list[int]:
+        log = self.folder / name
         return [int(n) for n in log.read_text().split()] if log.exists() else []
 
-    def close_door(self, n: int) -> None:
-        (self.folder / f"door-{n}").touch()
+    def close_door(self, name: str) -> None:
+        (self.folder / f"door-{name}").touch()
 
-    def open_door(self, n: int) -> None:
-        (self.folder / f"door-{n}").unlink()
+    def open_door(self, name: str) -> None:
+        (self.folder / f"door-{name}").unlink()
+
+    def use(self, **specialists: str) -> None:
+        """Name the specialists' classes in pointsman.toml."""
+        tables = [f'[specialists.{name}]\nclass = "probe:{cls}"\n' for name, cls in specialists.items()]
+        (self.folder / "pointsman.toml").write_text(
+            "\n".join(['[gateway]\nservers = "mcp.json"\nport = 0\n', *tables])
+        )
 
     def until(self, condition) -> None:
         """Wait for something that another process does."""
@@ -84,9 +98,10 @@ class Workspace:
 
 
 def entry(folder: Path) -> dict:
-    """The tool server of the tests, declared trusted by its operator."""
+    """The tool server of the tests under two names, declared trusted by its operator."""
     command = {"command": sys.executable, "args": [str(HERE / "things_server.py"), str(folder)]}
-    return {"mcpServers": {"things": command | {"pointsman": {"pin": "trust"}}}}
+    trusted = command | {"pointsman": {"pin": "trust"}}
+    return {"mcpServers": {"things": trusted, "actions": trusted}}
 
 
 @pytest.fixture
@@ -94,12 +109,10 @@ def workspace(tmp_path):
     """A workspace whose processes end with the test."""
     shutil.copy(HERE / "probe.py", tmp_path / "probe.py")
     (tmp_path / "mcp.json").write_text(json.dumps(entry(tmp_path)))
-    (tmp_path / "pointsman.toml").write_text(
-        '[gateway]\nservers = "mcp.json"\nport = 0\n\n[specialists.probe]\nclass = "probe:Probe"\n'
-    )
     alert = {"title": "things break", "service": "thing", "severity": "high"}
     (tmp_path / "alert.json").write_text(json.dumps(alert))
     made = Workspace(tmp_path)
+    made.use(probe="Probe")
     yield made
     for process in made.started:
         process.kill()

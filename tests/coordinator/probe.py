@@ -1,6 +1,6 @@
-"""A specialist of the tests: looks at four things, one after the other, and suspects the first."""
+"""Specialists of the tests: one that looks, one that mends, one that is unsure, one that breaks."""
 
-from specialists.types import Card, Cause, Claim, Finding
+from specialists.types import Action, Card, Cause, Claim, Finding
 
 
 class Probe:
@@ -37,3 +37,51 @@ class Probe:
                 ),
             ),
         )
+
+
+class Mender:
+    """Proposes to mend thing 1, and does it when told to."""
+
+    card = Card(name="remediation", description="Mends things.", tools=("actions__*",))
+
+    async def investigate(self, task, toolbox):
+        """Propose, or mend and say that it recovered."""
+        action = task.act or Action(tool="actions__mend", arguments={"n": 1}, reason="Mending helps.")
+        finding = Finding(
+            task=task.id, specialist="remediation", status="found", summary="Mend it.", actions=(action,)
+        )
+        if task.act is None:
+            yield finding
+            return
+        result = (await toolbox.call(action.tool, action.arguments)).required()
+        claim = Claim(
+            kind="recovery",
+            text="Thing 1 was mended.",
+            confidence=0.9,
+            evidence=(result.quote("was mended"),),
+        )
+        done = action.model_copy(update={"status": "done"})
+        yield finding.model_copy(update={"actions": (done,), "claims": (claim,)})
+
+
+class Unsure(Probe):
+    """Suspects a thing, but hardly."""
+
+    async def investigate(self, task, toolbox):
+        """One look, little confidence."""
+        seen = (await toolbox.call("things__look", {"n": 1})).required()
+        cause = Cause(
+            category="x", object="service/thing", label="odd", statement="Thing 1 is odd.", confidence=0.2,
+            evidence=(seen.quote("thing 1 is broken"),),
+        )  # fmt: skip
+        yield Finding(task=task.id, specialist="probe", status="found", summary="Hm.", causes=(cause,))
+
+
+class Broken(Probe):
+    """Breaks while it works."""
+
+    async def investigate(self, task, toolbox):
+        """Look once, then break."""
+        await toolbox.call("things__look", {"n": 1})
+        raise ValueError("the probe broke")
+        yield

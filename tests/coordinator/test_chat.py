@@ -179,3 +179,11 @@ def test_the_report_lies_in_the_home_and_resolves(said):
         "Approvals",
     ):
         assert f"## {heading}" in text
+
+
+def test_a_later_message_goes_on_with_the_case(said):
+    done = said.workspace.run("chat", "--recording", str(RECORDING), "--message", "who deployed that?")
+    assert done.returncode == 0, done.stderr
+    case = said[TURNS[0]]["case"]
+    assert f"continuing case {case}" in done.stdout
+    assert "deployed" in done.stdout and "[E" in done.stdout

@@ -6,12 +6,12 @@ from collections import Counter
 
 
 def test_a_case_goes_on_after_kill_9_and_repeats_no_finished_call(workspace):
-    workspace.close_door(3)
+    workspace.close_door("3")
     first = workspace.start("triage", "alert.json")
     workspace.until(lambda: 3 in workspace.looks())
     first.send_signal(signal.SIGKILL)
     first.wait()
-    workspace.open_door(3)
+    workspace.open_door("3")
 
     case = workspace.case()
     resumed = workspace.run("cases", "resume", case, "--json")
@@ -29,7 +29,7 @@ def test_a_case_goes_on_after_the_gateway_was_killed(workspace):
     gateway = workspace.start("gateway", "--port", "0")
     about = workspace.home / "gateway.json"
     workspace.until(about.exists)
-    workspace.close_door(3)
+    workspace.close_door("3")
     first = workspace.start("triage", "alert.json")
     workspace.until(lambda: 3 in workspace.looks())
     gateway.send_signal(signal.SIGKILL)
@@ -37,7 +37,7 @@ def test_a_case_goes_on_after_the_gateway_was_killed(workspace):
     said = first.communicate(timeout=60)[1]
     assert first.returncode == 5
     assert "cases resume" in said.splitlines()[-1]
-    workspace.open_door(3)
+    workspace.open_door("3")
 
     resumed = workspace.run("cases", "resume", workspace.case(), "--json")
 

@@ -1,4 +1,4 @@
-"""A tool server of the tests: `look` notes every time it runs, and stops at a door until the test opens it.
+"""A tool server of the tests: `look` and `mend` note every run, and stop at a door that a test closed.
 
 Run as `python things_server.py FOLDER`; it speaks MCP on stdin and stdout.
 """
@@ -22,6 +22,16 @@ async def look(n: int) -> str:
     while (FOLDER / f"door-{n}").exists():  # noqa: ASYNC110 (another process opens it)
         await asyncio.sleep(0.05)
     return f"thing {n} is broken since 2026-01-31T09:12:00Z"
+
+
+@server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False))
+async def mend(n: int) -> str:
+    """Mend thing number n."""
+    with (FOLDER / "mends.log").open("a") as log:
+        log.write(f"{n}\n")
+    while (FOLDER / f"door-mend-{n}").exists():  # noqa: ASYNC110 (another process opens it)
+        await asyncio.sleep(0.05)
+    return f"thing {n} was mended"
 
 
 if __name__ == "__main__":

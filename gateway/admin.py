@@ -317,8 +317,7 @@ class Admin:
             body["pointsman"] = {"open": open}
         add_entry(self._app.reader.own_path, name, body)
         servers_file.check_name(name)
-        await self._app.reader.read()
-        await self._app.ledger.append("registration", caller.subject, server=name, change="added", url=url)
+        await self._app.reader.read(by=caller.subject)
         server = self._app.catalogue.get(name)
         await self._app.catalogue.refresh(server)
         return {**server.summary(), "tools": server.offered_tools()}
@@ -328,9 +327,8 @@ class Admin:
 
         self._app.catalogue.get(name)
         servers_file.edit(self._app.reader.own_path, lambda servers, _: servers.pop(name, None))
-        await self._app.reader.read()
+        await self._app.reader.read(by=caller.subject)
         await self._app.catalogue.forget(name)
-        await self._app.ledger.append("registration", caller.subject, server=name, change="removed")
         return {"name": name, "removed": True}
 
     # -- approvals ---------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +16,7 @@ import aiohttp
 from gateway import servers_file
 from gateway.admin import Admin, builtin_tools
 from gateway.approvals import Approvals
-from gateway.catalogue import Catalogue
+from gateway.catalogue import OPERATOR, Catalogue
 from gateway.checkpoints import Checkpoints
 from gateway.children import Children
 from gateway.errors import PolicyError, ServersFileError
@@ -35,6 +34,7 @@ from gateway.settings import Settings
 from gateway.store import Store
 from gateway.targets import Targets
 from gateway.tokens import Tokens
+from gateway.types import Subject
 from gateway.upstream import Upstream
 from gateway.upstream_http import HttpUpstream, client_pool
 from gateway.upstream_stdio import StdioUpstream
@@ -86,8 +86,8 @@ class ServersReader:
         """The file that commands write to: never the bundled one."""
         return self._home / "mcp.json" if self.path == servers_file.BUNDLED else self.path
 
-    async def read(self, *, strict: bool = True) -> None:
-        """Take in the file if it is not as it was; a broken one is refused, or only reported."""
+    async def read(self, *, strict: bool = True, by: Subject = OPERATOR) -> None:
+        """Take in the file if it is not as it was, as `by` did it; a broken one is refused, or reported."""
         async with self._lock:
             path = self.path
             stamp = (path, path.stat().st_mtime_ns, path.stat().st_size)
@@ -101,7 +101,7 @@ class ServersReader:
                 log.error("%s; the servers stay as they were", error)
                 self._seen = stamp
                 return
-            await self._catalogue.apply(file)
+            await self._catalogue.apply(file, by)
             self._seen = stamp
 
     async def watch(self) -> None:
@@ -143,7 +143,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         reader = ServersReader(settings, home, catalogue)
         await reader.read()
         index = Index(catalogue)
-        policy = await _load_policy(settings, catalogue, children)
+        policy = Policy.load(directory(settings.policy), catalogue.approved())
         sealer = Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
@@ -175,33 +175,10 @@ def _wake(catalogue: Catalogue, child: str) -> None:
             server.wake.set()
 
 
-async def _load_policy(settings: Settings, catalogue: Catalogue, children: Children) -> Policy:
-    place = directory(settings.policy)
-    try:
-        return Policy.load(place, catalogue.known())
-    except PolicyError as error:
-        if "unrecognized action" not in str(error) or not catalogue.servers:
-            raise
-        log.info("policy does not fit the tools known so far (%s); looking at the servers first", error)
-    children.start()
-    catalogue.start()
-    seen = len(catalogue.known())
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(settings.connect_seconds):
-            while True:
-                await catalogue.news.wait()
-                catalogue.news.clear()
-                if len(catalogue.known()) != seen:
-                    seen = len(catalogue.known())
-                    with contextlib.suppress(PolicyError):
-                        return Policy.load(place, catalogue.known())
-    return Policy.load(place, catalogue.known())
-
-
 def _fit_policy(gateway: Gateway, what: str) -> None:
     if what != "tools":
         return
-    tools = gateway.catalogue.known()
+    tools = gateway.catalogue.approved()
     if {(t.public, t.digest) for t in tools} == {(t.public, t.digest) for t in gateway.policy.tools}:
         return
     try:

@@ -9,8 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.caller import Caller
+from gateway.canonical import digest
 from gateway.definition_check import flags
-from gateway.errors import Refusal, RpcError, UpstreamFailed, UsageError
+from gateway.errors import NotYet, Refusal, RpcError, UpstreamFailed, UsageError
 from gateway.ledger import Ledger, now
 from gateway.names import collisions, public_name
 from gateway.pins import Pin, Pins, difference
@@ -47,7 +48,6 @@ class Catalogue:
         self.changed: list[
             Callable[[str, str], None]
         ] = []  # told what has changed (tools, …) of which server
-        self.news = asyncio.Event()  # set whenever a server has been listed
         self.version = 0
 
     async def prepare(self) -> Catalogue:
@@ -62,14 +62,25 @@ class Catalogue:
         """Make the servers those of the file: new ones appear, removed ones go, changed ones start again."""
         for name in [n for n, s in self.servers.items() if file.servers.get(n) != s.entry]:
             await self._drop(self.servers.pop(name))
-            if name not in file.servers:
-                await self._ledger.append("registration", by, server=name, change="removed")
+        await self._record_registrations(file, by)
         for name, entry in file.servers.items():
             if name not in self.servers:
                 server = self.servers[name] = Server(entry, pins=dict(self._kept.get(name, {})))
                 if self._running:
                     self._start(server)
         self._rebuild()
+
+    async def _record_registrations(self, file: ServersFile, by: Subject) -> None:
+        """Record which servers came, went or moved, whoever changed the file and whenever that was."""
+        known = await self._pins.registered()
+        standing = {name: digest(entry.identity) for name, entry in file.servers.items()}
+        for name in sorted(known.keys() | standing.keys()):
+            if known.get(name) == standing.get(name):
+                continue
+            change = "added" if name not in known else "removed" if name not in standing else "moved"
+            where = file.servers[name].identity if name in standing else {}
+            await self._ledger.append("registration", by, server=name, change=change, identity=where)
+            await self._pins.register(name, standing.get(name, ""))
 
     async def _drop(self, server: Server) -> None:
         if server.task is not None:
@@ -132,6 +143,9 @@ class Catalogue:
             async with asyncio.timeout(self._connect_seconds + 5):
                 await self._list(server)
             server.state, server.stage, server.error = "ready", "", ""
+        except NotYet as waiting:
+            server.state, server.stage, server.error = "connecting", "start", str(waiting)
+            return False
         except UpstreamFailed as failed:
             server.state, server.stage, server.error = "failed", failed.stage, failed.reason
         except RpcError as error:
@@ -142,10 +156,8 @@ class Catalogue:
             stage = "list" if server.upstream and server.upstream.modern is not None else "connect"
             server.state, server.stage = "failed", stage
             server.error = f"no answer within {self._connect_seconds + 5:g} s"
-        finally:
-            server.listed_at = asyncio.get_running_loop().time()
-            server.listed.set()
-            self.news.set()
+        server.listed_at = asyncio.get_running_loop().time()
+        server.listed.set()
         if server.error:
             log.warning("server %s: %s: %s", server.name, server.stage, server.error)
         return not server.error
@@ -311,6 +323,10 @@ class Catalogue:
         self.builtin = {tool.public: tool for tool in tools}
         self._rebuild()
 
+    def has(self, name: str, endpoint: str) -> bool:
+        """Whether an approved tool has this name."""
+        return name in (self.by_server.get(endpoint, {}) if endpoint else self.tools)
+
     def find(self, name: str, endpoint: str) -> Tool:
         """The approved tool of this name, public on /mcp and the server's own on its endpoint."""
         tool = self.by_server.get(endpoint, {}).get(name) if endpoint else self.tools.get(name)
@@ -321,6 +337,15 @@ class Catalogue:
             raise Refusal("quarantined", f"{name} is not served: {self.blocked[public]}")
         raise Refusal("unknown_tool", f"there is no tool {name!r} here: tools/list shows what there is")
 
+    async def first_seen(self, names: Iterable[str]) -> None:
+        """Wait, as long as connecting may take, for servers that start and of which nothing is known."""
+        servers = [self.servers[name] for name in names if name in self.servers]
+        fresh = [s for s in servers if s.task is not None and not s.pins and not s.listed.is_set()]
+        if fresh:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._connect_seconds):
+                    await asyncio.gather(*(server.listed.wait() for server in fresh))
+
     def listed(self, endpoint: str) -> list[Tool]:
         """The tools of an endpoint, in order."""
         return list(self.by_server.get(endpoint, {}).values() if endpoint else self.tools.values())
@@ -328,18 +353,6 @@ class Catalogue:
     def approved(self) -> list[Tool]:
         """Every approved tool, also those whose public name is blocked."""
         return [tool for tools in self.by_server.values() for tool in tools.values()]
-
-    def known(self) -> list[Tool]:
-        """Every tool policy may speak of: the approved ones, and those that wait for approval."""
-        found = {tool.public: tool for tool in self.approved()}
-        for server in self.servers.values():
-            for name, definition in (server.offers or {}).items():
-                public = public_name(server.name, name)
-                if public not in found and isinstance(definition.get("inputSchema"), dict):
-                    found[public] = make_tool(
-                        server.entry, name, public, definition, server.offer_digest(name)
-                    )
-        return list(found.values())
 
     def upstream(self, name: str) -> Upstream:
         """The connection to a server; raises UpstreamFailed when there is none."""

@@ -43,14 +43,15 @@ def gateway(
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     if with_parent:
         process.die_with_parent()
-    loaded = settings.load(config, host=host, port=port, recording=recording)
-    work = process.serve(loaded, settings.home(), ready_fd=ready_fd, with_parent=with_parent)
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(work)
-    else:
-        uvloop.run(work)
+    with process.Ready(ready_fd) as ready:
+        loaded = settings.load(config, host=host, port=port, recording=recording)
+        work = process.serve(loaded, settings.home(), ready, with_parent=with_parent)
+        try:
+            import uvloop
+        except ImportError:
+            asyncio.run(work)
+        else:
+            uvloop.run(work)
 
 
 commands: list[Command] = [

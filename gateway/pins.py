@@ -17,6 +17,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS pins (
     server TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL, definition TEXT NOT NULL,
     approved_by TEXT NOT NULL, approved TEXT NOT NULL, PRIMARY KEY (server, tool));
+CREATE TABLE IF NOT EXISTS registered (server TEXT PRIMARY KEY, identity TEXT NOT NULL);
 """
 
 
@@ -52,7 +53,7 @@ class Pins:
         self._store = store
 
     async def prepare(self) -> Pins:
-        """Create the table."""
+        """Create the tables."""
         await self._store.prepare(TABLES)
         return self
 
@@ -80,3 +81,23 @@ class Pins:
     async def drop(self, server: str) -> None:
         """Forget a server's pins."""
         await self._store.write(lambda c: c.execute("DELETE FROM pins WHERE server = ?", (server,)) and None)
+
+    async def registered(self) -> dict[str, str]:
+        """The servers whose registration the ledger knows, each with the digest of where it stands."""
+        rows = await self._store.read(
+            lambda c: c.execute("SELECT server, identity FROM registered").fetchall()
+        )
+        return dict(rows)
+
+    async def register(self, server: str, identity: str) -> None:
+        """Remember a server as registered; without an identity, as removed."""
+        if identity:
+            await self._store.write(
+                lambda c: (
+                    c.execute("INSERT OR REPLACE INTO registered VALUES (?, ?)", (server, identity)) and None
+                )
+            )
+        else:
+            await self._store.write(
+                lambda c: c.execute("DELETE FROM registered WHERE server = ?", (server,)) and None
+            )

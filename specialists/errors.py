@@ -105,3 +105,4 @@ class TokenRefused(GatewayLost):
     """The gateway does not accept this token."""
 
     code = "token_refused"
+    exit_code = 3

@@ -64,7 +64,7 @@ async def test_a_new_server_is_invisible_until_it_is_approved(tmp_path: Path, fa
         assert words(await call(app, LOGS, "fake__read", {"text": "x"})) == "read: x"
         assert code(await call(app, LOGS, "fake__slow")) == "quarantined"
         kinds = [r["body"]["change"] for r in (await app.ledger.search(kind="registration"))["records"]]
-        assert kinds == ["approved"]
+        assert kinds == ["added", "approved"]
 
 
 async def test_a_changed_definition_is_blocked_at_once_and_shown_as_a_difference(
@@ -124,7 +124,8 @@ async def test_trusted_definitions_are_approved_as_they_come_and_recorded(
 ) -> None:
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}) as app:
         assert "fake__read" in await listed(app)
-        [record] = (await app.ledger.search(kind="registration"))["records"]
+        added, record = (await app.ledger.search(kind="registration"))["records"]
+        assert added["body"]["change"] == "added"
         assert "read" in record["body"]["tools"] and record["subject"] == "user:operator"
 
 

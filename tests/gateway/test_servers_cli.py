@@ -70,7 +70,7 @@ def test_without_a_gateway_the_commands_work_on_the_store_and_are_recorded(
     rows = json.loads(pointsman(here, "audit", "search", "--kind", "registration", "--json").stdout)[
         "records"
     ]
-    assert [r["body"]["change"] for r in rows] == ["approved", "removed", "removed"]
+    assert [r["body"]["change"] for r in rows] == ["added", "approved", "removed"]
     assert {r["subject"] for r in rows} == {"user:operator"}
     assert pointsman(here, "audit", "verify").returncode == 0
 

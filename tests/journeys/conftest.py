@@ -74,3 +74,27 @@ def person(tmp_path: Path) -> Iterator[Person]:
 @pytest.fixture(scope="session")
 def truth() -> dict[str, Any]:
     return json.loads((INCIDENT / "truth.json").read_text())
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def gateway(person):
+    """The gateway alone, as `pointsman gateway` starts it; its address."""
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [POINTSMAN, "gateway", "--port", "0", "--ready-fd", str(writer)],
+        cwd=person.directory,
+        env=person.environment,
+        pass_fds=[writer],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        address = json.loads(pipe.readline())["url"]
+    yield address
+    process.terminate()
+    assert process.wait(timeout=20) == 0

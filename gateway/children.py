@@ -66,7 +66,7 @@ class Children:
         self.ready: Callable[[str], None] = lambda name: None
         self._tasks: list[asyncio.Task[Any]] = []
         self.tokens: dict[str, str] = {}
-        self.trouble: dict[str, str] = {}
+        self.trouble = references.trouble
 
     def start(self) -> None:
         """Start them all; nobody waits."""
@@ -89,6 +89,7 @@ class Children:
             except (OSError, UsageError, ValueError) as error:
                 self.trouble[entry.name] = f"cannot run {entry.command}: {error}"
                 log.warning("child %s: %s", entry.name, error)
+                self.ready(entry.name)
             self._references.children.pop(entry.name, None)
             if asyncio.get_running_loop().time() - started > SLOWEST:
                 wait = 0.5
@@ -138,6 +139,8 @@ class Children:
             f": {said[-1]}" if said else ""
         )
         log.warning("child %s: %s", entry.name, self.trouble[entry.name])
+        self._references.children.pop(entry.name, None)
+        self.ready(entry.name)
 
 
 async def _line(reading: int) -> bytes:

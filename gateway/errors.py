@@ -18,6 +18,7 @@ GatewayError
 ├── Refusal                the road says no, with a stable code (REFUSALS) a model can act on
 ├── UpstreamFailed         a server could not be reached or did not answer; names the stage
 ├── ServersFileError       mcp.json does not read; names file and line
+├── NotYet                 something a server needs is still starting
 ├── GatewayRunning         another gateway holds this home, or the port is taken
 └── GatewayUnreachable     a gateway runs in this home and does not answer
 """
@@ -197,6 +198,13 @@ class ServersFileError(GatewayError):
 
     code = "servers_file"
     exit_code = 2
+
+
+class NotYet(GatewayError):
+    """Something a server needs is still starting: look again when it has."""
+
+    code = "not_yet"
+    exit_code = 5
 
 
 class GatewayRunning(GatewayError):

@@ -38,6 +38,8 @@ class Methods:
             return await self._gateway.call(caller, method, params)
         try:
             if method == "tools/list":
+                trusted = (n for n, s in self._catalogue.servers.items() if s.entry.trusted)
+                await self._catalogue.first_seen((caller.endpoint,) if caller.endpoint else trusted)
                 return self._enveloped(caller, self._tools(caller))
             if method in LISTS:
                 return self._enveloped(caller, await self._list(caller, method, params))

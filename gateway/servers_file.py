@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gateway.errors import ServersFileError, UsageError
+from gateway.errors import NotYet, ServersFileError, UsageError
 
 BUNDLED = Path(__file__).parent / "defaults" / "mcp.json"
 OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
@@ -209,6 +209,7 @@ class References:
 
     def __init__(self, home: Path, recording: str = "", children: dict[str, str] | None = None) -> None:
         self.children = children if children is not None else {}
+        self.trouble: dict[str, str] = {}  # by child: why it does not run
         self._plain = {"python": sys.executable, "recording": recording, "home": str(home)}
         self.secrets: set[str] = set()
 
@@ -221,9 +222,11 @@ class References:
         if kind in self._plain and not name:
             return self._plain[kind]
         if kind == "child":
-            if name not in self.children:
-                raise UsageError(f"{match[0]} is not running: its process has not told its address yet")
-            return self.children[name]
+            if name in self.children:
+                return self.children[name]
+            if name in self.trouble:
+                raise UsageError(f"{match[0]}: {self.trouble[name]}")
+            raise NotYet(f"{match[0]} is still starting")
         if kind == "env":
             if name not in os.environ:
                 raise UsageError(f"{match[0]} is not set: export {name} before the gateway starts")

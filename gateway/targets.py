@@ -43,6 +43,9 @@ class Targets:
     async def find(self, caller: Caller, method: str, params: dict[str, Any]) -> Target:
         """What this request is about; refuses what is unknown, not approved, or does not fit its schema."""
         if method == "tools/call":
+            name = _text(params, "name")
+            if not self._catalogue.has(name, caller.endpoint):
+                await self._catalogue.first_seen((caller.endpoint or name.partition("__")[0],))
             return self._tool(caller, method, params)
         if method.startswith("resources/"):
             uri = _text(params, "uri")

@@ -13,6 +13,7 @@ from gateway.wire import CAPABILITIES_KEY, CLIENT_KEY, MODERN, VERSION_KEY
 
 CLIENT_INFO = {"name": "pointsman-gateway", "version": "0.1.0"}
 ASKABLE = {"sampling/createMessage": "sampling", "elicitation/create": "elicitation", "roots/list": "roots"}
+ASKS = frozenset(ASKABLE.values())
 LOG_LEVEL_KEY = "io.modelcontextprotocol/logLevel"
 KEPT_META = frozenset(
     (
@@ -72,7 +73,7 @@ def offered(capabilities: dict[str, Any], opened: frozenset[str]) -> dict[str, A
     return {
         name: value
         for name, value in capabilities.items()
-        if name in opened or (name not in ASKABLE.values() and "meta" in opened)
+        if name in opened or (name not in ASKS and "meta" in opened)
     }
 
 
@@ -95,11 +96,17 @@ def outgoing(params: dict[str, Any], caller: Caller, entry: ServerEntry, *, mode
     return {**rest, "_meta": meta} if meta else rest
 
 
+def shared_key(caller: Caller, entry: ServerEntry) -> str:
+    """What callers without a session of their own share: the subject, the era, what the server may ask."""
+    asks = ",".join(sorted(offered(caller.capabilities, entry.open)))
+    return f"{caller.subject.id} {caller.era} {asks}"
+
+
 def hello(caller: Caller, entry: ServerEntry) -> dict[str, Any]:
     """The `initialize` parameters that mirror this caller."""
     return {
         "protocolVersion": caller.version if caller.era == "legacy" else "2025-11-25",
-        "capabilities": offered(caller.capabilities, entry.open) if caller.era == "legacy" else {},
+        "capabilities": offered(caller.capabilities, entry.open),
         "clientInfo": caller.info or CLIENT_INFO,
     }
 

@@ -19,12 +19,22 @@ from aiohttp.resolver import ThreadedResolver
 from yarl import URL
 
 from gateway import strictjson
+from gateway.bridge import Bridge
 from gateway.caller import Caller
 from gateway.errors import RpcError, UpstreamFailed
 from gateway.http_session import HttpSession
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
-from gateway.upstream import CLIENT_INFO, Background, hello, in_rounds, outgoing, result_of
+from gateway.upstream import (
+    ASKS,
+    CLIENT_INFO,
+    Background,
+    hello,
+    in_rounds,
+    outgoing,
+    result_of,
+    shared_key,
+)
 from gateway.wire import MODERN, NAMED, EventReader, encode_header
 
 log = logging.getLogger("gateway.upstream")
@@ -94,6 +104,7 @@ class HttpUpstream:
         self.legacy: bool | None = None  # None: not tried yet
         self.on_changed: Callable[[str], None] = lambda what: None
         self.background = Background()
+        self.bridge = Bridge()
         self.ids = itertools.count(1)
         self.sessions: dict[str, HttpSession] = {}
         self._opening: dict[str, asyncio.Lock] = {}
@@ -154,8 +165,17 @@ class HttpUpstream:
             return await self._modern_request(method, params, caller)
         session = await self._session(caller)
         if session is not None:
-            return await session.request(method, outgoing(params, caller, self.entry, modern=False), caller)
+            return await self._in_session(session, method, params, caller)
         return await in_rounds(lambda p: self._modern_request(method, p, caller), params, caller)
+
+    async def _in_session(
+        self, session: HttpSession, method: str, params: dict[str, Any], caller: Caller
+    ) -> dict[str, Any]:
+        async def send(wanted: dict[str, Any], asker: Caller) -> dict[str, Any]:
+            return await session.request(method, outgoing(wanted, asker, self.entry, modern=False), asker)
+
+        bridged = caller.era == "modern" and bool(self.entry.open & ASKS)
+        return await (self.bridge.run(send, params, caller) if bridged else send(params, caller))
 
     async def _modern_request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
         body = outgoing(params, caller, self.entry, modern=True)
@@ -285,7 +305,7 @@ class HttpUpstream:
     async def _session(self, caller: Caller) -> HttpSession | None:
         if self.legacy is False:
             return None
-        key = caller.session.id if caller.session is not None else f"{caller.subject.id} {caller.era}"
+        key = caller.session.id if caller.session is not None else shared_key(caller, self.entry)
         session = self.sessions.get(key)
         if session is not None and not session.gone:
             return session
@@ -322,6 +342,7 @@ class HttpUpstream:
 
     async def close(self) -> None:
         """Close every session and stop listening."""
+        await self.bridge.close()
         await asyncio.gather(*(self.close_session(key) for key in list(self.sessions)))
         await self.background.stop()
 

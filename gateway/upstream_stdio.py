@@ -12,12 +12,14 @@ from typing import Any
 import orjson
 
 from gateway import strictjson
+from gateway.bridge import Bridge
 from gateway.caller import Caller
 from gateway.children import die_with_parent, end, environment
 from gateway.errors import RpcError, UpstreamFailed
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
 from gateway.upstream import (
+    ASKS,
     CHANGED,
     CLIENT_INFO,
     Background,
@@ -26,6 +28,7 @@ from gateway.upstream import (
     in_rounds,
     outgoing,
     result_of,
+    shared_key,
 )
 from gateway.wire import MODERN, SUBSCRIPTION_KEY
 
@@ -223,6 +226,10 @@ class StdioUpstream:
         self._starting: dict[str, asyncio.Lock] = {}
         self._watch: asyncio.Task[Any] | None = None
         self._background = Background()
+        self._bridge = Bridge()
+        self._old_era: bool | None = None  # whether it shakes hands; None: not tried yet
+        self._failures = 0
+        self._closed_until = 0.0
 
     async def connect(self) -> None:
         """Start the shared process and learn its era."""
@@ -241,21 +248,20 @@ class StdioUpstream:
             await process.request("subscriptions/listen", params, caller)
 
     def _key(self, caller: Caller) -> str:
-        asked = self.entry.isolation or (
-            "session" if self.entry.open & {"sampling", "elicitation", "roots"} else "shared"
-        )
-        if caller.subject is OURSELVES or asked == "shared" or (self.modern and not self.entry.isolation):
-            if caller.era == "legacy" and caller.session is not None and self.modern and self._dual:
-                return f"session {caller.session.id}"
+        """Which process serves this caller: what one user is asked never reaches another."""
+        isolation = self.entry.isolation or self._needed(caller)
+        if caller.subject is OURSELVES or isolation == "shared":
             return "shared"
-        if asked == "session" and caller.session is not None:
+        if isolation == "session" and caller.session is not None:
             return f"session {caller.session.id}"
-        return f"subject {caller.subject.id} {caller.era}"
+        return f"subject {shared_key(caller, self.entry)}"
 
-    @property
-    def _dual(self) -> bool:
-        """Whether a legacy caller gets a legacy process of its own although the server speaks the new era."""
-        return bool(self.entry.open & {"sampling", "elicitation", "roots"})
+    def _needed(self, caller: Caller) -> str:
+        if not self.entry.open & ASKS:
+            return "shared"  # it is offered nothing to ask with
+        if caller.era == "modern":
+            return "shared" if self.modern else "principal"
+        return "session" if self._old_era is not False else "shared"
 
     async def _process(self, caller: Caller) -> Process:
         key = self._key(caller)
@@ -266,32 +272,58 @@ class StdioUpstream:
             process = self._processes.get(key)
             if process is not None and process.alive:
                 return process
-            process = Process(self.entry, self._limit, self.on_changed_method)
-            await process.start(self._command, self._env)
+            self._check_breaker(caller)
             try:
-                await self._shake_hands(process, caller, key)
-            except BaseException:
-                await asyncio.shield(process.stop())
+                process = self._processes[key] = await self._started(caller, key)
+            except RpcError:
+                if not key.startswith("session ") or not self.modern:
+                    raise
+                self._old_era = False  # it knows the new era only: the shared process serves this caller too
+            except UpstreamFailed:
+                self._failures += 1
+                wait = min(0.5 * 2**self._failures, 30)
+                self._closed_until = asyncio.get_running_loop().time() + wait
                 raise
-            self._processes[key] = process
-            return process
+            else:
+                self._failures = 0
+                return process
+        return await self._process(caller)
 
-    def on_changed_method(self, method: str) -> None:
-        """Pass on that a list has changed."""
-        self.on_changed(method)
+    def _check_breaker(self, caller: Caller) -> None:
+        left = self._closed_until - asyncio.get_running_loop().time()
+        if left > 0 and caller.subject is not OURSELVES:
+            raise UpstreamFailed("start", f"it failed to start; it is tried again in {left:.0f} s")
 
-    async def _shake_hands(self, process: Process, caller: Caller, key: str) -> None:
-        if not key.startswith("session "):
-            try:
-                async with asyncio.timeout(PROBE_SECONDS):
-                    params = outgoing({}, caller, self.entry, modern=True)
-                    process.hello = await process.request("server/discover", params, caller)
-                if MODERN in process.hello.get("supportedVersions", ()):
-                    self.modern = True
-                    return
-            except (RpcError, TimeoutError):
-                log.debug("%s: no server/discover", self.entry.name)
-            self.modern = False
+    async def _started(self, caller: Caller, key: str) -> Process:
+        probe = not key.startswith("session ") and self.modern is not False
+        process = Process(self.entry, self._limit, lambda method: self.on_changed(method))
+        await process.start(self._command, self._env)
+        try:
+            if not (probe and await self._speaks_new_era(process, caller)):
+                await self._shake_hands(process, caller)
+        except UpstreamFailed:
+            if not probe or process.alive:
+                raise
+            self.modern = False  # it could not bear the question: ask it no more
+            return await self._started(caller, key)
+        except BaseException:
+            await asyncio.shield(process.stop())
+            raise
+        return process
+
+    async def _speaks_new_era(self, process: Process, caller: Caller) -> bool:
+        try:
+            async with asyncio.timeout(PROBE_SECONDS):
+                params = outgoing({}, caller, self.entry, modern=True)
+                told = await process.request("server/discover", params, caller)
+        except (RpcError, TimeoutError):
+            told = {}
+        self.modern = MODERN in told.get("supportedVersions", ())
+        if self.modern:
+            process.hello = told
+        return self.modern
+
+    async def _shake_hands(self, process: Process, caller: Caller) -> None:
         process.hello = await process.request("initialize", hello(caller, self.entry), caller)
         process.downstream = caller.session
         await process.tell("notifications/initialized", {})
@@ -301,12 +333,21 @@ class StdioUpstream:
         process = await self._process(caller)
         modern = "supportedVersions" in process.hello
         if not modern:
-            return await process.request(method, outgoing(params, caller, self.entry, modern=False), caller)
+            return await self._in_old_era(process, method, params, caller)
 
         async def send(wanted: dict[str, Any]) -> dict[str, Any]:
             return await process.request(method, outgoing(wanted, caller, self.entry, modern=True), caller)
 
         return await send(params) if caller.era == "modern" else await in_rounds(send, params, caller)
+
+    async def _in_old_era(
+        self, process: Process, method: str, params: dict[str, Any], caller: Caller
+    ) -> dict[str, Any]:
+        async def send(wanted: dict[str, Any], asker: Caller) -> dict[str, Any]:
+            return await process.request(method, outgoing(wanted, asker, self.entry, modern=False), asker)
+
+        bridged = caller.era == "modern" and bool(self.entry.open & ASKS)
+        return await (self._bridge.run(send, params, caller) if bridged else send(params, caller))
 
     async def open_session(self, caller: Caller) -> dict[str, Any] | None:
         """The process of this caller; what it said, None where it speaks the new era."""
@@ -328,6 +369,7 @@ class StdioUpstream:
 
     async def close(self) -> None:
         """End every process."""
+        await self._bridge.close()
         await self._background.stop()
         await asyncio.gather(*(process.stop() for process in self._processes.values()))
         self._processes.clear()

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coordinator import trigger
+from coordinator.case_index import CaseRow
 from coordinator.chat_answers import Answer, Answerer, CaseView
 from coordinator.chat_intents import Intent, read, words_of
 from coordinator.chat_looks import Looks
@@ -111,9 +112,9 @@ class Chat:
 
     async def continue_latest(self, message: str) -> None:
         """For a single message: a follow-up question belongs to the latest case about the same trouble."""
-        recording = str(self.session.recording.resolve()) if self.session.recording else ""
+        recorded = self._trigger("")
         young = datetime.now(UTC) - CONTINUES
-        latest = next((c for c in self.index.list(20) if c.recording == recording), None)
+        latest = next((c for c in self.index.list(20) if _same_trouble(c, recorded)), None)
         if self.result or latest is None or latest.updated < young:
             return
         if (
@@ -161,10 +162,28 @@ class Chat:
                 "there is nothing to look into: say what is wrong, such as 'checkout is failing'"
             )
         self.printer.note(f"looking into it: {opened.question}")
+        await self._tell_what_was_done()
         result = await self.runner.start(opened, interactive=self.interactive)
         self.result = await self._settled(result)
         async with self._answerer() as answerer:
             self.printer.answer(answerer.overview(), self._facts())
+
+    async def _tell_what_was_done(self) -> None:
+        """Say so when a recorded incident was acted on before in this home: it goes on from there."""
+        access = self.runner.access
+        if not self.session.recording:
+            return
+        async with GatewayClient(access, access.person) as person:
+            status = await person.call("actions__status", {})
+        done = (
+            [] if status.is_error or not isinstance(status.data, dict) else status.data.get("actions") or []
+        )
+        if done:
+            what = ", ".join(f"{a['action']} {a['target']}" for a in done)
+            self.printer.note(
+                f"this recorded incident was acted on before ({what}) and goes on from there; "
+                f"remove {self.session.home / 'tools'} to see it from the start"
+            )
 
     async def _settled(self, result: CaseResult) -> CaseResult:
         """The result once every doubt was put to the person."""
@@ -303,6 +322,11 @@ class Chat:
 
 
 _OPENING = frozenset({"summary", "cause"})  # the first answer of a case answers these
+
+
+def _same_trouble(row: CaseRow, recorded: Trigger | None) -> bool:
+    """Whether a case is about what this chat looks at: the same recorded incident, or the live system."""
+    return row.fingerprint == recorded.fingerprint if recorded else not row.recording
 
 
 def _without_case(intent: Intent) -> Answer:

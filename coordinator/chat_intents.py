@@ -88,7 +88,7 @@ def read(message: str, components: Iterable[str] = (), case_words: Iterable[str]
     concepts: set[str] = set()
     about: list[str] = []
     unknown: list[str] = []
-    for word in WORD.findall(text):
+    for word in map(_plain, WORD.findall(text)):
         _place(word, names, known_words, concepts, about, unknown)
     if about:
         concepts.add("x")
@@ -128,6 +128,13 @@ def _place(
             concepts.update(_MEANS[near])
     else:
         unknown.append(word)
+
+
+def _plain(word: str) -> str:
+    """A word without letters typed twice by mistake, where that makes it known: `nott`, `whhy`."""
+    once = re.sub(r"(.)\1+", r"\1", word)
+    known = word in _MEANS or word in _IDLE or word in _TOPIC
+    return once if not known and (once in _MEANS or once in _IDLE or once in _TOPIC) else word
 
 
 def _component(word: str, names: dict[str, str]) -> str:

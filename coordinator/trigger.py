@@ -61,7 +61,7 @@ def from_recording(directory: Path, question: str = "") -> Trigger:
         question=words or (alert.question if alert else f"What is wrong in {directory.name}?"),
         scope=scope,
         severity=alert.severity if alert else "",
-        fingerprint=_print(str(about.get("id", directory.name))),
+        fingerprint=_print(f"{about.get('id', directory.name)} {about.get('clock')}"),
         recording=str(directory.resolve()),
         payload=payload,
     )

@@ -40,6 +40,7 @@ PHRASES = {
         "maybe it is the cart?",
         "are you sure it is not the database?",
         "why not teh databse?",
+        "why nott the db",
         "and search?",
         "can we rule out DNS?",
         "why isn't it the node",

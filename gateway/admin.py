@@ -6,11 +6,16 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+from gateway import servers_file
+from gateway.approvals import as_dict, requester
 from gateway.caller import Caller
 from gateway.canonical import digest
-from gateway.errors import GatewayError, InvalidParams, MethodNotFound
+from gateway.errors import ApprovalError, GatewayError, InvalidParams, MethodNotFound, UsageError
+from gateway.governance import BY_KIND, ROLES, explained
+from gateway.pins import difference
+from gateway.refusals import why_not
 from gateway.servers_file import ServerEntry
-from gateway.types import Tool
+from gateway.types import Subject, Tool
 
 if TYPE_CHECKING:
     from gateway.app import App
@@ -118,6 +123,10 @@ def builtin_tools() -> list[Tool]:
     return [_tool(name, *about) for name, about in TOOLS.items()]
 
 
+# Cut off by a crash, it may be made again: the same step then stands twice, which misleads nobody.
+REPEATABLE = frozenset(("record_step",))
+
+
 def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> Tool:
     definition = {
         "name": name,
@@ -126,6 +135,7 @@ def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> T
         "annotations": {
             "readOnlyHint": reads,
             "destructiveHint": name in ("remove_server", "revoke_token"),
+            "idempotentHint": reads or name in REPEATABLE,
             "openWorldHint": False,
         },
     }
@@ -137,7 +147,7 @@ def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> T
         digest=digest({"server": "gateway", "tool": definition}),
         read_only=reads,
         destructive=name in ("remove_server", "revoke_token"),
-        idempotent=reads,
+        idempotent=reads or name in REPEATABLE,
         open_world=False,
     )
 
@@ -269,8 +279,6 @@ class Admin:
         return {"name": name, "state": server.summary()["state"], "error": server.error, "tools": tools}
 
     def _difference(self, server: Any, name: str) -> list[str]:
-        from gateway.pins import difference
-
         pin = server.pins.get(name)
         return difference(pin.definition if pin else {}, (server.offers or {}).get(name, {}))
 
@@ -308,8 +316,6 @@ class Admin:
         headers: dict[str, str] | None = None,
         open: list[str] | None = None,
     ) -> dict[str, Any]:
-        from gateway import servers_file
-
         body: dict[str, Any] = {"type": "http", "url": url}
         if headers:
             body["headers"] = headers
@@ -323,8 +329,6 @@ class Admin:
         return {**server.summary(), "tools": server.offered_tools()}
 
     async def _remove_server(self, caller: Caller, name: str) -> dict[str, Any]:
-        from gateway import servers_file
-
         self._app.catalogue.get(name)
         servers_file.edit(self._app.reader.own_path, lambda servers, _: servers.pop(name, None))
         await self._app.reader.read(by=caller.subject)
@@ -334,20 +338,12 @@ class Admin:
     # -- approvals ---------------------------------------------------------------------------------
 
     async def _list_approvals(self, caller: Caller, status: str = "", case: str = "") -> dict[str, Any]:
-        from gateway.approvals import as_dict
-
         return {"approvals": [as_dict(a) for a in await self._app.approvals.list(status, case)]}
 
     async def _show_approval(self, caller: Caller, id: str) -> dict[str, Any]:
-        from gateway.approvals import as_dict
-
         return as_dict(await self._app.approvals.show(id))
 
     async def _grant_approval(self, caller: Caller, id: str, reason: str = "") -> dict[str, Any]:
-        from gateway.approvals import as_dict, requester
-        from gateway.errors import ApprovalError
-        from gateway.governance import _why
-
         asked = await self._app.approvals.show(id)
         tool = next((t for t in self._app.catalogue.approved() if t.public == asked.tool), None)
         if tool is None:
@@ -360,12 +356,10 @@ class Admin:
             caller.subject, tool, asked.arguments, requester(asked), context
         )
         if decision.verdict != "call":
-            raise ApprovalError(f"{caller.subject.id} may not approve {asked.tool}: {_why(decision)}")
+            raise ApprovalError(f"{caller.subject.id} may not approve {asked.tool}: {why_not(decision)}")
         return as_dict(await self._app.approvals.grant(id, caller.subject, reason))
 
     async def _deny_approval(self, caller: Caller, id: str, reason: str = "") -> dict[str, Any]:
-        from gateway.approvals import as_dict
-
         return as_dict(await self._app.approvals.deny(id, caller.subject, reason))
 
     # -- ledger and policy -------------------------------------------------------------------------
@@ -395,10 +389,6 @@ class Admin:
         roles: list[str] | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        from gateway.errors import UsageError
-        from gateway.governance import BY_KIND, ROLES, explained
-        from gateway.types import Subject
-
         known = next((t for t in self._app.catalogue.approved() if t.public == tool), None)
         if known is None:
             raise UsageError(f"no approved tool {tool!r}: see `pointsman servers list`")
@@ -415,9 +405,6 @@ class Admin:
 
 def add_entry(path: Any, name: str, body: dict[str, Any]) -> None:
     """Write a new entry into an mcp.json; refuses a name that is taken or bad."""
-    from gateway import servers_file
-    from gateway.errors import UsageError
-
     servers_file.check_name(name)
     servers_file.parse_entry(name, body)
 

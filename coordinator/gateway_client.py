@@ -20,8 +20,8 @@ class Access:
     """Where the gateway is, and the tokens to act with."""
 
     url: str  # of the MCP endpoint
-    coordinator: str  # token of agent:coordinator
-    person: str = ""  # token of user:NAME; only a person's doors have it
+    coordinator: str = field(repr=False)  # token of agent:coordinator
+    person: str = field(default="", repr=False)  # token of user:NAME; only a person's doors have it
     login: str = ""
 
 

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ READY_SECONDS = 30.0
 STOP_SECONDS = 5.0
 LOG_LINES = 6
 SETTLE_SECONDS = 20.0
+RETRY_SECONDS = 6.0  # a server that failed at first is tried again by the gateway
 POLL_SECONDS = 0.1
 PERSON_SECONDS = 12 * 3600
 
@@ -36,8 +37,8 @@ class Found:
     """A gateway that answers."""
 
     url: str  # without a path
-    operator_token: str = ""  # of the gateway in this home
-    token: str = ""  # given from outside, for a gateway elsewhere
+    operator_token: str = field(default="", repr=False)  # of the gateway in this home
+    token: str = field(default="", repr=False)  # given from outside, for a gateway elsewhere
     private: bool = False  # started by this command
 
 
@@ -81,15 +82,17 @@ async def servers_settled(access: Access) -> None:
     from coordinator.gateway_client import GatewayClient
 
     async with GatewayClient(access, access.person or access.coordinator) as client:
-        deadline = asyncio.get_running_loop().time() + SETTLE_SECONDS
+        started = asyncio.get_running_loop().time()
         while True:
             listed = await client.read("gateway__list_servers", {})
             servers, ended = listed.get("servers") or [], listed.get("children") or {}
-            late = asyncio.get_running_loop().time() > deadline
-            if late or not any(_on_its_way(server, bool(ended)) for server in servers):
+            none = bool(servers) and all(server.get("state") == "failed" for server in servers)
+            waiting = any(_on_its_way(server, bool(ended)) for server in servers)
+            patience = SETTLE_SECONDS if waiting else RETRY_SECONDS if none and not ended else 0
+            if asyncio.get_running_loop().time() - started >= patience:
                 break
             await asyncio.sleep(POLL_SECONDS)
-    if servers and all(server.get("state") == "failed" for server in servers):
+    if none:
         told = [f"child {name}: {why}" for name, why in ended.items()]
         told = told or [f"{s['name']}: {s.get('stage')}: {s.get('error')}" for s in servers[:3]]
         raise GatewayUnreachable(

@@ -1,5 +1,6 @@
 """A workspace of its own for each test: settings, one tool server, one specialist, the real command."""
 
+import asyncio
 import json
 import os
 import shutil
@@ -10,6 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+
+from coordinator import trigger
+from coordinator.session import open_session
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -77,6 +81,12 @@ class Workspace:
     def open_door(self, name: str) -> None:
         (self.folder / f"door-{name}").unlink()
 
+    def serve(self, *names: str) -> None:
+        """Name the tool servers in mcp.json: the one of the tests, declared trusted by its operator."""
+        command = {"command": sys.executable, "args": [str(HERE / "things_server.py"), str(self.folder)]}
+        servers = {name: command | {"pointsman": {"pin": "trust"}} for name in names}
+        (self.folder / "mcp.json").write_text(json.dumps({"mcpServers": servers}))
+
     def use(self, **specialists: str) -> None:
         """Name the specialists' classes in pointsman.toml."""
         tables = [f'[specialists.{name}]\nclass = "probe:{cls}"\n' for name, cls in specialists.items()]
@@ -97,23 +107,34 @@ class Workspace:
         return row["id"]
 
 
-def entry(folder: Path) -> dict:
-    """The tool server of the tests under two names, declared trusted by its operator."""
-    command = {"command": sys.executable, "args": [str(HERE / "things_server.py"), str(folder)]}
-    trusted = command | {"pointsman": {"pin": "trust"}}
-    return {"mcpServers": {"things": trusted, "actions": trusted}}
-
-
 @pytest.fixture
 def workspace(tmp_path):
     """A workspace whose processes end with the test."""
     shutil.copy(HERE / "probe.py", tmp_path / "probe.py")
-    (tmp_path / "mcp.json").write_text(json.dumps(entry(tmp_path)))
     alert = {"title": "things break", "service": "thing", "severity": "high"}
     (tmp_path / "alert.json").write_text(json.dumps(alert))
     made = Workspace(tmp_path)
     made.use(probe="Probe")
+    made.serve("things")
     yield made
     for process in made.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def run(workspace, monkeypatch):
+    """Run a piece of a test inside an open session of the workspace, in this process."""
+    monkeypatch.chdir(workspace.folder)
+    for name, value in workspace.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.syspath_prepend(str(workspace.folder))
+
+    def inside(act):
+        async def whole():
+            async with open_session() as session:
+                return await act(session.runner, trigger.from_source("alert.json"))
+
+        return asyncio.run(whole())
+
+    return inside

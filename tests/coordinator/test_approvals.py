@@ -5,65 +5,74 @@ import signal
 
 import pytest
 
+from coordinator.gateway_client import GatewayClient
 
-@pytest.fixture
-def waiting(workspace):
-    """A case whose action waits for a person, and the gateway that runs meanwhile."""
+
+@pytest.fixture(autouse=True)
+def mender(workspace):
+    """Something that can be mended, and a specialist that proposes it."""
+    workspace.serve("things", "actions")
     workspace.use(probe="Probe", remediation="Mender")
+
+
+async def decide(runner, result, tool):
+    """A person's own word on the one action that waits."""
+    [proposal] = result.report.proposals
+    assert proposal.action.status == "pending"
+    async with GatewayClient(runner.access, runner.access.person) as person:
+        await person.read(tool, {"id": proposal.action.approval})
+
+
+def test_a_granted_action_runs_once_and_the_report_tells_recovery(workspace, run):
+    async def act(runner, opened):
+        asked = await runner.start(opened)
+        assert [w.kind for w in asked.waiting] == ["approval"]
+        assert (await runner.resume(asked.case)).waiting and workspace.mends() == []  # nobody decided yet
+        await decide(runner, asked, "gateway__grant_approval")
+        done = await runner.resume(asked.case)
+        return done, await runner.resume(asked.case)
+
+    done, again = run(act)
+    assert workspace.mends() == [1]
+    assert done.waiting == () and done.report.outcome == "recovered"
+    assert done.report.proposals[0].decided_by.startswith("user:")
+    assert again.report == done.report
+
+
+def test_a_denied_action_never_runs_and_the_report_says_so(workspace, run):
+    async def act(runner, opened):
+        asked = await runner.start(opened)
+        await decide(runner, asked, "gateway__deny_approval")
+        return await runner.resume(asked.case)
+
+    result = run(act)
+    assert workspace.mends() == [] and result.waiting == ()
+    assert result.report.proposals[0].action.status == "denied"
+
+
+def test_nobody_is_asked_to_act_on_a_cause_that_is_hardly_likely(workspace, run):
+    workspace.use(probe="Unsure", remediation="Mender")
+    result = run(lambda runner, opened: runner.start(opened))
+    assert result.waiting == ()
+    assert [p.action.status for p in result.report.proposals] == ["proposed"]
+
+
+def test_an_action_cut_off_by_a_crash_is_not_done_again_without_a_new_word(workspace):
     workspace.start("gateway", "--port", "0")
     workspace.until((workspace.home / "gateway.json").exists)
-    done = workspace.run("triage", "alert.json", "--json")
-    assert done.returncode == 0, done.stderr
-    workspace.result = json.loads(done.stdout)
-    return workspace
-
-
-def approval(workspace) -> str:
-    [proposal] = workspace.result["report"]["proposals"]
-    assert proposal["action"]["status"] == "pending"
-    return proposal["action"]["approval"]
-
-
-def resumed(workspace) -> dict:
-    done = workspace.run("cases", "resume", workspace.result["case"], "--json")
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def test_a_granted_action_runs_once_and_the_report_tells_recovery(waiting):
-    assert waiting.result["status"] == "waiting" and waiting.mends() == []
-    assert resumed(waiting)["status"] == "waiting"  # nobody decided: nothing moves
-    assert waiting.run("approvals", "grant", approval(waiting)).returncode == 0
-
-    result = resumed(waiting)
-
-    assert waiting.mends() == [1]
-    assert result["status"] == "delivered" and result["report"]["outcome"] == "recovered"
-    assert result["report"]["proposals"][0]["decided_by"].startswith("user:")
-    assert resumed(waiting)["report"] == result["report"] and waiting.mends() == [1]
-
-
-def test_a_denied_action_never_runs_and_the_report_says_so(waiting):
-    assert waiting.run("approvals", "deny", approval(waiting)).returncode == 0
-    result = resumed(waiting)
-    assert waiting.mends() == []
-    assert result["status"] == "delivered"
-    assert result["report"]["proposals"][0]["action"]["status"] == "denied"
-
-
-def test_an_action_cut_off_by_a_crash_is_not_done_again_without_a_new_word(waiting):
-    asked = approval(waiting)
-    assert waiting.run("approvals", "grant", asked).returncode == 0
-    waiting.close_door("mend-1")
-    first = waiting.start("cases", "resume", waiting.result["case"])
-    waiting.until(lambda: waiting.mends() == [1])
+    asked = json.loads(workspace.run("triage", "alert.json", "--json").stdout)
+    [before] = asked["report"]["proposals"]
+    assert workspace.run("approvals", "grant", before["action"]["approval"]).returncode == 0
+    workspace.close_door("mend-1")
+    first = workspace.start("cases", "resume", asked["case"])
+    workspace.until(lambda: workspace.mends() == [1])
     first.send_signal(signal.SIGKILL)
     first.wait()
-    waiting.open_door("mend-1")
+    workspace.open_door("mend-1")
 
-    result = resumed(waiting)
+    result = json.loads(workspace.run("cases", "resume", asked["case"], "--json").stdout)
 
-    assert waiting.mends() == [1]
-    [proposal] = result["report"]["proposals"]
-    assert (result["status"], proposal["action"]["status"]) == ("waiting", "pending")
-    assert proposal["action"]["approval"] != asked
+    assert workspace.mends() == [1]
+    [after] = result["report"]["proposals"]
+    assert (result["status"], after["action"]["status"]) == ("waiting", "pending")
+    assert after["action"]["approval"] != before["action"]["approval"]

@@ -1,32 +1,10 @@
 """Doubts wait for a person where one is there; failures become findings; nothing unsound is delivered."""
 
-import asyncio
-
 import pytest
 
-from coordinator import delivery, trigger
+from coordinator import delivery
 from coordinator.errors import ReportUnsound
-from coordinator.session import open_session
 from coordinator.types import Citation
-
-
-@pytest.fixture
-def run(workspace, monkeypatch):
-    """Run a piece of a test inside an open session of the workspace."""
-    monkeypatch.chdir(workspace.folder)
-    for name, value in workspace.environment().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.syspath_prepend(str(workspace.folder))
-    opened = trigger.from_source("alert.json")
-
-    def inside(act):
-        async def whole():
-            async with open_session() as session:
-                return await act(session.runner, opened)
-
-        return asyncio.run(whole())
-
-    return inside
 
 
 def test_a_blocking_doubt_waits_for_a_person_and_goes_on_with_the_answer(workspace, run):

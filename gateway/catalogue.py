@@ -26,6 +26,7 @@ OPERATOR = Subject("user:operator", ("operator",))
 OURSELVES = Subject("gateway:service")
 LONGEST_WAIT = 30.0
 MOST_PAGES = 100
+RELIST_SECONDS = 60  # a server that does not tell of changes is looked at this often
 Maker = Callable[[ServerEntry, Upstream | None, Any], tuple[Upstream, Any]]
 
 
@@ -128,7 +129,9 @@ class Catalogue:
                 wait = 0.5
                 if announced and before == self.version:
                     self._tell("tools", server.name)
-                await server.wake.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(RELIST_SECONDS):
+                        await server.wake.wait()
                 await asyncio.sleep(max(0.0, server.listed_at + 1 - asyncio.get_running_loop().time()))
             else:
                 with suppress(TimeoutError):

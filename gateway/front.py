@@ -60,6 +60,7 @@ class Front:
         self.sessions = Sessions(settings.max_sessions, settings.session_idle_seconds, self._session_closed)
         gateway.catalogue.changed.append(self._list_changed)
         self._known_hosts: set[bytes] = set()
+        self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -389,7 +390,7 @@ class Front:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": own})
             await send({"type": "http.response.body", "body": b": open\r\n\r\n", "more_body": True})
-            while not gone.done() and self.sessions.find(session.id, session.subject, session.endpoint):
+            while not (self._stopping or gone.done()) and session.id in self.sessions:
                 while session.waiting:
                     body = event(session.waiting.popleft())
                     await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -406,6 +407,14 @@ class Front:
             session.stream = None
             session.busy -= 1
             gone.cancel()
+
+    def end_streams(self) -> None:
+        """End the streams that would go on for ever, since the gateway is stopping."""
+        self._stopping = True
+        self._methods.listeners.close()
+        for session in self.sessions:
+            if session.stream is not None:
+                session.stream.set()
 
     def _list_changed(self, what: str, server: str) -> None:
         message = {"jsonrpc": "2.0", "method": f"notifications/{what}/list_changed"}

@@ -13,6 +13,7 @@ from gateway.wire import SUBSCRIPTION_KEY
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 KINDS = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
 MOST_WAITING = 1_000
+CLOSED: dict[str, Any] = {}  # what stands in the queue of a stream that is to end
 
 
 class Listeners:
@@ -49,8 +50,7 @@ class Listeners:
         try:
             ack = {"notifications": wanted, "_meta": stamp}
             await caller.notify({"jsonrpc": "2.0", "method": ACKNOWLEDGED, "params": ack})
-            while True:
-                message = await queue.get()
+            while (message := await queue.get()) != CLOSED:
                 told = message.get("params") or {}
                 meta = {**(told.get("_meta") or {}), **stamp}
                 await caller.notify({**message, "params": {**told, "_meta": meta}})
@@ -58,6 +58,12 @@ class Listeners:
             del self._open[queue]
             for task in tasks:
                 task.cancel()
+        return {"resultType": "complete", "_meta": stamp}
+
+    def close(self) -> None:
+        """End every stream, as on purpose."""
+        for queue in self._open:
+            _offer(queue, CLOSED)
 
     def _servers(self, caller: Caller, wanted: dict[str, Any]) -> list[str]:
         if "resourceSubscriptions" not in wanted:

@@ -11,7 +11,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class Quiet(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self.on_stop: Callable[[], None] = lambda: None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -100,6 +101,7 @@ class Quiet(uvicorn.Server):
                 loop.remove_signal_handler(number)
 
     def _stop(self) -> None:
+        self.on_stop()
         self.force_exit = self.should_exit
         self.should_exit = True
 
@@ -134,6 +136,7 @@ async def _serve(
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         server = Quiet(config)
+        server.on_stop = app.front.end_streams
         tasks = [asyncio.create_task(app.reader.watch()), asyncio.create_task(_sweep(app))]
         if with_parent:
             tasks.append(asyncio.create_task(_until_stdin_closes(server)))

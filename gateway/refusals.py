@@ -11,20 +11,18 @@ APPROVAL = "pointsman-approval"  # the key of our own question in an `input_requ
 REFUSED = -32010  # for methods whose result cannot say that something went wrong
 
 
+def why_not(decision: Decision) -> str:
+    """The rules that said no, or that none said yes, in one line."""
+    if decision.errors:
+        return f"policy could not be evaluated ({decision.errors[0]})"
+    rules = "; ".join(f"rule {rule.id}: {rule.description} {rule.advice}".strip() for rule in decision.rules)
+    return rules or "no rule permits it; ask the operator for a rule, or use something else"
+
+
 def denied(call: Call, decision: Decision) -> Refusal:
     """Policy said no: by which rule, or because no rule said yes."""
-    what = f"{call.subject.id} may not {call.verb} {call.tool.public}"
-    if decision.errors:
-        return Refusal(
-            "denied", f"{what}: policy could not be evaluated ({decision.errors[0]})", rules=decision.rules
-        )
-    if not decision.rules:
-        return Refusal(
-            "denied", f"{what}: no rule permits it; ask the operator for a rule, or use another tool"
-        )
-    rule = decision.rules[0]
-    advice = f"; {rule.advice}" if rule.advice else ""
-    return Refusal("denied", f"{what}: rule {rule.id}: {rule.description}{advice}", rules=decision.rules)
+    message = f"{call.subject.id} may not {call.verb} {call.tool.public}: {why_not(decision)}"
+    return Refusal("denied", message, rules=decision.rules)
 
 
 def waiting(call: Call, decision: Decision, approval: Approval) -> Refusal:

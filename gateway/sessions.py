@@ -121,6 +121,9 @@ class Sessions:
     def __iter__(self) -> Any:
         return iter(list(self._open.values()))
 
+    def __contains__(self, number: str) -> bool:
+        return number in self._open
+
     def open(self, subject: Subject, endpoint: str, hello: dict[str, Any], version: str) -> Session:
         """A new session; refused when there are too many."""
         own = sum(s.subject.id == subject.id for s in self._open.values()) if len(self._open) > 100 else 0

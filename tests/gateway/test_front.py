@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -219,3 +221,20 @@ async def test_a_caller_that_hangs_up_cancels_its_call(
             return rows.count('"cancelled"') >= wanted
 
         assert await asyncio.to_thread(until, cancelled, 20)
+
+
+async def test_open_streams_do_not_hold_up_the_end(tmp_path: Path, fake: FakeServer) -> None:
+    with gateway(tmp_path, {"fake": fake.entry(pin="trust")}) as started:
+        token = await started.issue("agent:logs", "specialist")
+        async with (
+            started.client(token, mode="legacy") as old,
+            started.client(token) as new,
+            new.listen(tools_list_changed=True) as events,
+        ):
+            await old.list_tools()
+            before = time.monotonic()
+            started.process.terminate()
+            assert await asyncio.to_thread(started.process.wait, 10) == 0
+            assert time.monotonic() - before < 4
+            async with asyncio.timeout(5):
+                assert [event async for event in events] == []

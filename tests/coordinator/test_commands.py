@@ -1,6 +1,7 @@
 """The commands of the coordinator: one clear line for what goes wrong, the right exit code, no traceback."""
 
 import json
+import resource
 
 import pytest
 
@@ -85,3 +86,13 @@ def test_doctor_says_what_to_do_about_a_bad_setting(workspace):
     done = workspace.run("doctor")
     assert done.returncode == 5
     assert "PROBLEM" in done.stdout and "→" in done.stdout
+
+
+def test_help_costs_less_than_half_a_second_of_processor(workspace):
+    def cost() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        workspace.run("--help")
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cost() for _ in range(3)) < 0.5

@@ -20,6 +20,7 @@ from gateway.refusals import refusal_error
 from gateway.sessions import Session, Sessions
 from gateway.tokens import Tokens
 from gateway.types import Subject
+from gateway.watch import Watch, disconnected
 from gateway.wire import (
     CAPABILITIES_KEY,
     CLIENT_KEY,
@@ -315,7 +316,7 @@ class Front:
         """Run one request, watching whether its caller is still there."""
         task = asyncio.current_task()
         assert task is not None
-        watch = _Watch(caller, receive, task)
+        watch = Watch(caller, receive, task)
         number, session = message["id"], caller.session
         if session is not None:
             session.busy += 1
@@ -385,7 +386,7 @@ class Front:
             return
         session.stream = asyncio.Event()
         session.busy += 1
-        gone = asyncio.ensure_future(_disconnected(receive))
+        gone = asyncio.ensure_future(disconnected(receive))
         own = [*SSE_HEADERS, (b"mcp-session-id", session.id.encode())]
         try:
             await send({"type": "http.response.start", "status": 200, "headers": own})
@@ -425,47 +426,6 @@ class Front:
     async def _session_closed(self, number: str) -> None:
         servers = self._gateway.catalogue.servers.values()
         await asyncio.gather(*(s.upstream.close_session(number) for s in servers if s.upstream is not None))
-
-
-class _Watch:
-    """Notices when the caller of a longer request has gone, and keeps its stream alive."""
-
-    def __init__(self, caller: HttpCaller, receive: Receive, task: asyncio.Task[Any]) -> None:
-        self._caller = caller
-        self._receive = receive
-        self._task = task
-        self.cancelled = self.gone = False
-        self._watching: list[asyncio.Task[Any]] = []
-        self._timer = asyncio.get_running_loop().call_later(0.05, self._begin)
-
-    def _begin(self) -> None:
-        self._watching = [asyncio.ensure_future(self._until_gone()), asyncio.ensure_future(self._ping())]
-
-    async def _until_gone(self) -> None:
-        await _disconnected(self._receive)
-        self.gone = True
-        self.cancel()
-
-    async def _ping(self) -> None:
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            await self._caller.ping()
-
-    def cancel(self) -> None:
-        """Stop the request."""
-        self.cancelled = True
-        self._task.cancel()
-
-    def stop(self) -> None:
-        """The request is done."""
-        self._timer.cancel()
-        for task in self._watching:
-            task.cancel()
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:

@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -61,8 +61,8 @@ def say(text: str) -> None:
     print(f"{datetime.now(UTC):%H:%M:%S}  {text}", flush=True)
 
 
-async def story(stage: Stage, scraper: Scraper, plan: Plan) -> datetime:
-    """Everything that is done to the shop; returns the moment the copilot stands at."""
+async def story(stage: Stage, scraper: Scraper, plan: Plan) -> tuple[datetime, dict]:
+    """Everything that is done to the shop; returns the moment the copilot stands at, and what ran then."""
 
     async def deploy(service: str, version: str, sha: str, actor: str) -> None:
         say(f"deploy {service} {version}")
@@ -103,11 +103,11 @@ async def story(stage: Stage, scraper: Scraper, plan: Plan) -> datetime:
         ) from None
     say("the alert fired")
     await asyncio.sleep(plan.reading)
-    clock = datetime.now(UTC)
+    clock, running = datetime.now(UTC), standing(stage)
     await after(25)
     await deploy("orders", LAST_GOOD, stage.shas["orders", LAST_GOOD], "on-call")
     await asyncio.sleep(plan.recovery)
-    return clock
+    return clock, running
 
 
 def truth(stage: Stage, rule: Rule) -> dict:
@@ -157,7 +157,8 @@ async def record(out: Path, plan: Plan, directory: Path) -> None:
             if job.done():
                 telling.cancel()
                 job.result()
-        clock, ended = await telling, datetime.now(UTC)
+        clock, running = await telling
+        ended = datetime.now(UTC)
     finally:
         for job in jobs:
             job.cancel()
@@ -181,20 +182,18 @@ async def record(out: Path, plan: Plan, directory: Path) -> None:
         "system": "storefront -> checkout -> inventory, payments, orders, notifications; "
         "orders and inventory keep their data in postgres",
     }
-    moment = stamp(clock + timedelta(seconds=1))
-    files.write(out, stage, scraper.points, rule, description, {"services": standing(stage, moment)})
+    files.write(out, stage, scraper.points, rule, description, {"services": running})
     files.check_clean(out, [str(directory), str(out.resolve())])
     (out.parent / "truth.json").write_text(json.dumps(truth(stage, rule), indent=1) + "\n", encoding="utf-8")
 
 
-def standing(stage: Stage, moment: str) -> dict:
-    """The versions that ran at a moment, with the earlier ones."""
+def standing(stage: Stage) -> dict:
+    """The versions that run now, with the earlier ones."""
     services: dict[str, dict] = {}
     for deploy in stage.deploys:
-        if deploy["timestamp"] < moment:
-            seen = services.get(deploy["service"])
-            earlier = [seen["version"], *seen["previous"]] if seen else []
-            services[deploy["service"]] = {"version": deploy["version"], "previous": earlier, "replicas": 1}
+        seen = services.get(deploy["service"])
+        earlier = [seen["version"], *seen["previous"]] if seen else []
+        services[deploy["service"]] = {"version": deploy["version"], "previous": earlier, "replicas": 1}
     return services
 
 

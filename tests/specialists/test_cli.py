@@ -107,4 +107,4 @@ def test_test_looks_at_gateway_tools_and_model(run, tmp_path, monkeypatch):
         assert code == 1 and "not shown: metrics__*" in said
         (home / "gateway.json").write_text(json.dumps(running | {"operator_token": "wrong"}))
         code, said = run("test", "logs")
-        assert code == 5 and "refused the token" in said and "right" not in said
+        assert code == 3 and "refused the token" in said and "right" not in said

@@ -210,7 +210,7 @@ class Admin:
             subject,
             roles or [],
             expires_seconds,
-            chain=[*by.chain, by.id],
+            chain=(*by.chain, by.id),
             case=case or by.case,
             run=run or by.run,
             task=task or by.task,

@@ -79,8 +79,13 @@ class Tokens:
         run: str = "",
         task: str = "",
     ) -> dict[str, Any]:
-        """A new token for this subject; the token itself is in this answer and nowhere else."""
+        """A new token for this subject; the token itself is in this answer and nowhere else.
+
+        `chain` ends with who asks for it. An agent acts for those; a person acts for nobody.
+        """
         _check(subject, roles, expires_seconds, (case, run, task))
+        by = chain[-1] if chain else ""
+        chain = () if subject.startswith("user:") else chain
         token = "pm_" + secrets.token_urlsafe(32)
         hashed = hashlib.sha256(token.encode()).hexdigest()
         issued = time.time()
@@ -96,7 +101,7 @@ class Tokens:
             task,
             issued,
             expires,
-            chain[-1] if chain else "",
+            by,
         )
         await self._store.write(
             lambda c: (

@@ -43,6 +43,7 @@ def build(world: World) -> ToolServer:
     """The runbooks server for a world."""
     server = ToolServer("runbooks", "Runbooks: guidance for people who handle an incident.")
     library = Library(world)
+    server.warm = library.index  # loading Chroma takes seconds, which the first search need not wait for
 
     @server.tool(annotations=READ)
     def search(query: Query, limit: Few = 3) -> Annotated[CallToolResult, Passages]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import hmac
 import json
+import logging
 import os
 import signal
 import socket
@@ -24,6 +25,7 @@ from tool_servers.toolkit import ToolServer
 from tool_servers.world import World
 
 NAMES = ("kubernetes", "metrics", "logs", "traces", "changes", "runbooks", "tickets", "actions")
+log = logging.getLogger(__name__)
 TOKEN = "TOOL_SERVERS_TOKEN"
 
 
@@ -108,10 +110,26 @@ def serve_http(
         access_log=False,
         timeout_graceful_shutdown=2,
     )
-    server = _Announcing(config, lambda: _announce({"url": url}, ready_fd))
+
+    def ready() -> None:
+        _announce({"url": url}, ready_fd)
+        for each in servers.values():
+            if each.warm is not None:
+                threading.Thread(target=_warm, args=(each,), name=f"warm-{each.name}", daemon=True).start()
+
+    server = _Announcing(config, ready)
     if with_parent:
         die_with_parent()
     server.run(sockets=[listener])
+
+
+def _warm(server: ToolServer) -> None:
+    """Make a server ready for its first call; if that fails, the call itself will say why."""
+    try:
+        assert server.warm is not None
+        server.warm()
+    except Exception as error:
+        log.debug("%s could not be made ready beforehand: %s", server.name, error)
 
 
 def serve_stdio(server: ToolServer) -> None:

@@ -48,6 +48,7 @@ class ToolServer(MCPServer[Any]):
     def __init__(self, name: str, instructions: str) -> None:
         super().__init__(name, instructions=instructions, version="0.1.0", log_level="ERROR")
         self._properties: dict[str, set[str]] = {}
+        self.warm: Callable[[], object] | None = None  # what may be made ready before the first call
 
     async def list_tools(self) -> list[Tool]:
         """List the tools; their schemas allow no unknown argument."""

@@ -89,7 +89,7 @@ def tokens_work() -> None:
     assert done.exit_code == 0 and done.stdout.startswith("pm_"), done.exception
     token = done.stdout.strip()
     (mine,) = [t for t in answer(tokens_app, "list")["tokens"] if t["subject"] == "user:ana"]
-    assert (mine["roles"], mine["chain"], "token" in mine) == (["oncall"], ["user:operator"], False)
+    assert (mine["roles"], mine["chain"], "token" in mine) == (["oncall"], [], False)
     assert token not in run(tokens_app, "list").stdout
     assert run(tokens_app, "revoke", mine["id"]).stdout == f"revoked {mine['id']}\n"
     assert "user:ana" not in run(tokens_app, "list").stdout

@@ -125,6 +125,7 @@ async def _gateway(config: str | None) -> list[Check]:
             kind = "started for this look" if found.private else "running"
             checks = [Check("gateway", True, f"{found.url}, {kind}")]
             access = await private_gateway.tokens(found, settings.login)
+            await private_gateway.servers_settled(access)
             async with GatewayClient(access, access.person) as client:
                 listed = await client.read("gateway__list_servers", {})
             return checks + [_server(server) for server in listed.get("servers", [])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from specialists.types import Progress
 if TYPE_CHECKING:
     from coordinator.cases import CaseRunner
 
+LIVE = ("prometheus", "logs", "git", "kubectl")  # settings of the tool servers that name a live system
 HEAVY = ("coordinator.cases", "coordinator.graph", "langgraph.checkpoint.sqlite.aio", "specialists.roster")
 
 
@@ -65,14 +67,25 @@ def served_recording(settings: CoordinatorSettings, here: Path, config: str | No
     """The recorded incident that the tool servers show when nobody named one; none when live ones are set."""
     if settings.recording:
         return Path(settings.recording)
-    table = read_table(config_path(config), "gateway")
+    path = config_path(config)
+    table, beside = read_table(path, "gateway"), path.absolute().parent if path else Path()
     if table.get("recording"):
-        return Path(str(table["recording"]))
-    named = [Path(str(table["servers"]))] if table.get("servers") else [Path("mcp.json"), here / "mcp.json"]
-    servers = next((path for path in named if path.is_file()), None)
+        return beside / str(table["recording"])
+    if _looks_at_live_systems(config):
+        return None
+    named = (
+        [beside / str(table["servers"])] if table.get("servers") else [Path("mcp.json"), here / "mcp.json"]
+    )
+    servers = next((each for each in named if each.is_file()), None)
     if servers is None or "${recording}" in servers.read_text(encoding="utf-8"):
         return private_gateway.bundled_recording()
     return None
+
+
+def _looks_at_live_systems(config: str | None) -> bool:
+    """Whether the bundled tool servers are pointed at something real."""
+    table = read_table(config_path(config), "tool_servers")
+    return any(table.get(name) or os.environ.get(f"POINTSMAN_TOOL_SERVERS__{name.upper()}") for name in LIVE)
 
 
 def _import_heavy() -> None:

@@ -129,7 +129,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         tokens = await Tokens(store).prepare()
         await ledger.recover()
         pool = await stack.enter_async_context(client_pool(settings.connect_seconds))
-        references = References(home, settings.recording)
+        references = References(home, settings.recording, settings.source)
         path = servers_file.locate(settings.servers, home)
         children_entries = servers_file.load(path).children
         children = Children(children_entries, references)

@@ -57,6 +57,11 @@ async def end(process: asyncio.subprocess.Process, patience: float = 2.0) -> Non
     await process.wait()
 
 
+def _settings() -> dict[str, str]:
+    """What the bundled tool servers are told through our environment."""
+    return {name: value for name, value in os.environ.items() if name.startswith("POINTSMAN_TOOL_SERVERS__")}
+
+
 class Children:
     """Keeps every child of the servers file running and knows its address and its token."""
 
@@ -108,7 +113,7 @@ class Children:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=environment(own | {"TOOL_SERVERS_TOKEN": self.tokens[entry.name]}),
+                env=environment(_settings() | own | {"TOOL_SERVERS_TOKEN": self.tokens[entry.name]}),
                 pass_fds=(writing,),
                 start_new_session=True,
                 preexec_fn=die_with_parent,

@@ -205,12 +205,17 @@ def _child(name: str, body: Any, where: _Where) -> ChildEntry:
 
 
 class References:
-    """Resolves `${env:X}`, `${file:…}`, `${python}`, `${recording}`, `${home}` and `${child:NAME}`."""
+    """Resolves `${env:X}`, `${file:P}`, `${child:X}`, `${python}`, `${recording}`, `${config}`, `${home}`."""
 
-    def __init__(self, home: Path, recording: str = "", children: dict[str, str] | None = None) -> None:
-        self.children = children if children is not None else {}
+    def __init__(self, home: Path, recording: str = "", config: str = "") -> None:
+        self.children: dict[str, str] = {}
         self.trouble: dict[str, str] = {}  # by child: why it does not run
-        self._plain = {"python": sys.executable, "recording": recording, "home": str(home)}
+        self._plain = {
+            "python": sys.executable,
+            "recording": recording,
+            "config": config,
+            "home": str(home),
+        }
         self.secrets: set[str] = set()
 
     def resolve(self, text: str) -> str:

@@ -9,13 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from gateway.errors import UsageError
 
 PREFIX = "POINTSMAN_GATEWAY__"
 MB = 1_048_576
+PATHS = frozenset(("servers", "policy", "recording", "checkpoints"))  # in a file: relative to that file
 
 
 class Settings(BaseSettings):
@@ -52,6 +53,13 @@ class Settings(BaseSettings):
     )
     checkpoints: str = Field("", description="directory for signed ledger checkpoints; empty: XDG_STATE_HOME")
 
+    _source: str = PrivateAttr("")
+
+    @property
+    def source(self) -> str:
+        """The pointsman.toml that was read; empty when there was none."""
+        return self._source
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -84,6 +92,9 @@ def load(given: str | None = None, **over: Any) -> Settings:
     """The settings from file and environment, with `over` (options of a command) on top."""
     path = config_file(given)
     table = _table(path) if path else {}
+    for name in PATHS & table.keys():
+        if path and table[name] and isinstance(table[name], str):
+            table[name] = str(path.absolute().parent / table[name])
     _known(table, f"{path} [gateway]")
     _known((k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)), "the environment")
     try:
@@ -91,12 +102,14 @@ def load(given: str | None = None, **over: Any) -> Settings:
         if over := {k: v for k, v in over.items() if v is not None}:
             settings = Settings.model_validate({**settings.model_dump(), **over})
             settings = settings.model_copy(update=over)
+        settings._source = str(path.absolute()) if path else ""
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"setting gateway.{name} refused: {first['msg']}; correct it in {path or 'the environment'}"
         ) from None
+    settings._source = str(path.absolute()) if path else ""
     return settings
 
 

@@ -20,6 +20,9 @@ def _state_home() -> str:
     return str(Path(os.environ.get("POINTSMAN_HOME") or ".pointsman") / "tools")
 
 
+PATHS = frozenset(("recording", "state", "logs", "git", "runbooks"))  # in a file: relative to that file
+
+
 class ToolServersSettings(BaseSettings):
     """Where the data comes from. A recording, when one is served, comes before every live back-end."""
 
@@ -50,7 +53,11 @@ class ToolServersSettings(BaseSettings):
 
 def load(config: str = "", overrides: dict[str, Any] | None = None) -> ToolServersSettings:
     """Read pointsman.toml and the environment; `overrides` come from the command line and win."""
-    table = _read_table(config or os.environ.get("POINTSMAN_CONFIG", ""))
+    path = Path(config or os.environ.get("POINTSMAN_CONFIG", "") or "pointsman.toml")
+    table = _read_table(path, named=bool(config or os.environ.get("POINTSMAN_CONFIG")))
+    for name in PATHS & table.keys():
+        if table[name] and isinstance(table[name], str):
+            table[name] = str(path.absolute().parent / table[name])
     known = set(ToolServersSettings.model_fields)
     for key in table:
         _check_known(key, known, "[tool_servers]")
@@ -74,10 +81,9 @@ def _check_known(key: str, known: set[str], where: str) -> None:
         raise BadSettings(f"{where}: unknown setting {key!r}; did you mean {near[0]!r}?")
 
 
-def _read_table(config: str) -> dict[str, Any]:
-    path = Path(config or "pointsman.toml")
+def _read_table(path: Path, named: bool) -> dict[str, Any]:
     if not path.exists():
-        if config:
+        if named:
             raise BadSettings(f"{path}: no such file; name an existing one with --config")
         return {}
     try:

@@ -19,7 +19,7 @@ def test_the_environment_is_over_the_file_and_the_command_line_over_both(tmp_pat
     monkeypatch.setenv("POINTSMAN_TOOL_SERVERS__GIT", "b")
     monkeypatch.setenv("POINTSMAN_TOOL_SERVERS__PROMETHEUS", "b")
     settings = load(str(tmp_path / "p.toml"), {"prometheus": "c"})
-    assert (settings.logs, settings.git, settings.prometheus) == ("a", "b", "c")
+    assert (settings.logs, settings.git, settings.prometheus) == (str(tmp_path / "a"), "b", "c")
 
 
 def test_state_is_kept_in_the_home_unless_set(monkeypatch):

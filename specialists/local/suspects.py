@@ -196,6 +196,9 @@ def _place(s: Suspect, facts: Facts, undeployable: bool) -> None:
     elif s.service:
         s.points -= 0.8
         s.cons.append(f"it acts on {s.service}, which is not on the path of the trouble")
+    elif undeployable and facts.focus:
+        s.points -= 1.0
+        s.cons.append("no deploy is known, and its files name no part of the system that is in trouble")
 
 
 def _deeds(s: Suspect) -> None:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coordinator.errors import TriggerUnreadable
+from coordinator.evaluation.cases import (
+    NOTHING,
+    Answer,
+    BenchCase,
+    DataSet,
+    hypotheses,
+    in_order,
+    nothing_there,
+)
 
+if TYPE_CHECKING:
+    from coordinator.types import CaseResult
+
+Cache = dict[str, Any]  # "Tool:{json arguments}" to the recorded answer
 CLUSTER_WIDE = frozenset({"nodes", "persistentvolumes", "storageclasses", "namespaces"})
 TOOLS: dict[str, tuple[str, dict[str, str]]] = {
     "DescribeResource": (
@@ -43,17 +53,6 @@ TOOLS: dict[str, tuple[str, dict[str, str]]] = {
 }
 
 
-@dataclass(frozen=True)
-class BenchCase:
-    """One case: its name, its files, the question an operator would ask, and (for the scorer) the truth."""
-
-    name: str
-    directory: Path
-    namespace: str
-    question: str
-    truth: tuple[str, str, str]  # (taxonomy, object, root cause)
-
-
 def find(directory: Path) -> list[BenchCase]:
     """All cases under a directory, in a natural order."""
     found = [
@@ -62,34 +61,17 @@ def find(directory: Path) -> list[BenchCase]:
         if (path.parent / "tool_cache.json").is_file()
     ]
     if not found:
-        raise TriggerUnreadable(
-            f"no cases in {str(directory)!r}: expected CATEGORY/N/metadata.json beside tool_cache.json; "
-            "unpack the data and name its directory"
-        )
+        raise nothing_there(directory, "CATEGORY/N/metadata.json beside tool_cache.json")
     systems = {path.parents[1] for path in found}
-    cases = [_case(path, path.parents[1].name if len(systems) > 1 else "") for path in found]
-    return sorted(
-        cases, key=lambda case: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", case.name)]
-    )
+    return in_order([_case(path, path.parents[1].name if len(systems) > 1 else "") for path in found])
 
 
-def chosen(cases: list[BenchCase], names: list[str], limit: int) -> list[BenchCase]:
-    """The named cases, or so many spread evenly over all of them."""
-    if names:
-        known = {case.name: case for case in cases}
-        if lost := [name for name in names if name not in known]:
-            raise TriggerUnreadable(
-                f"no case {lost[0]!r}: cases are named like {cases[0].name!r}; look into the directory"
-            )
-        return [known[name] for name in names]
-    if not limit or limit >= len(cases):
-        return cases
-    return [cases[i * len(cases) // limit] for i in range(limit)]
-
-
-def write_recording(case: BenchCase, directory: Path) -> Path:
+def write_recording(
+    case: BenchCase, directory: Path, changed: Callable[[Cache], Cache] | None = None
+) -> Path:
     """The case's answers as a recording that the tool servers serve; the truth stays behind."""
-    cache = json.loads((case.directory / "tool_cache.json").read_text(encoding="utf-8"))
+    cache = read_cache(case)
+    cache = changed(cache) if changed else cache
     (directory / "answers").mkdir(parents=True, exist_ok=True)
     clock = _clock(str(cache.get("collection_timestamp", "")))
     about = {
@@ -109,7 +91,12 @@ def write_recording(case: BenchCase, directory: Path) -> Path:
     return directory
 
 
-def answers(cache: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any], str]]:
+def read_cache(case: BenchCase) -> Cache:
+    """The recorded answers of a case."""
+    return json.loads((case.directory / "tool_cache.json").read_text(encoding="utf-8"))
+
+
+def answers(cache: Cache) -> Iterator[tuple[str, dict[str, Any], str]]:
     """The cached answers as calls of the kubernetes tool server.
 
     Kinds that belong to the whole cluster are also found without the namespace they were asked with.
@@ -143,12 +130,13 @@ def _case(directory: Path, system: str) -> BenchCase:
         directory=directory,
         namespace=str(about.get("namespace", "")),
         question=str(about.get("query") or "Something is wrong."),
-        truth=(
-            str(truth.get("fault_taxonomy", "")),
-            str(truth.get("fault_object", "")),
-            str(truth.get("root_cause", "")),
-        ),
+        truth=(NOTHING if not truth.get("root_cause") else _answer(truth),),
+        fault=str(truth.get("root_cause") or "nothing"),
     )
+
+
+def _answer(truth: dict[str, Any]) -> Answer:
+    return (str(truth["fault_taxonomy"]), str(truth["fault_object"]), str(truth["root_cause"]))
 
 
 def _clock(collected: str) -> str:
@@ -159,3 +147,20 @@ def _clock(collected: str) -> str:
         moment = datetime(2025, 1, 1, tzinfo=UTC)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def causes(result: CaseResult) -> list[tuple[Answer, float]]:
+    """Category, object and label of every hypothesis, best first."""
+    return [((h["category"], h["object"], h["label"]), float(h["confidence"])) for h in hypotheses(result)]
+
+
+def data(changed: Callable[[Cache], Cache] | None = None) -> DataSet:
+    """The data set; what was recorded may be changed before it is served."""
+    return DataSet(
+        name="cloudopsbench",
+        words=("taxonomy", "object", "root_cause"),
+        asked=("kubernetes",),
+        depths=(1, 3),
+        write=lambda case, directory: write_recording(case, directory, changed),
+        answers=causes,
+    )

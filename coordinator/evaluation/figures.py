@@ -6,25 +6,30 @@ from collections import defaultdict
 from statistics import median
 from typing import Any
 
-from coordinator.evaluation.bench import Row
+from coordinator.evaluation.cases import NOTHING, Answer, DataSet, Row
+from coordinator.evaluation.picture import bars
 
 BINS = 10
 SURER = 0.8  # the share of cases that a careful reader would rely on
 WORST = 20
+WIDTH = 44  # of the column of faults
 
 
-def figures(rows: list[Row], ledgers: list[dict[str, Any]]) -> dict[str, Any]:
+def figures(
+    rows: list[Row], ledgers: list[dict[str, Any]], depths: tuple[int, ...] = (1, 3)
+) -> dict[str, Any]:
     """Accuracy, cost, calibration and soundness over all rows."""
-    total = len(rows) or 1
     by_fault: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
-        by_fault[row.truth[2]].append(row)
+        by_fault[row.fault].append(row)
     claims = sum(row.claims for row in rows)
+    reached = {f"a{k}": round(at(rows, k), 4) for k in depths}
     return {
         "cases": len(rows),
         "failed": sum(bool(row.error) for row in rows),
-        "a1": round(sum(row.rank == 1 for row in rows) / total, 4),
-        "a3": round(sum(row.rank > 0 for row in rows) / total, 4),
+        **reached,
+        **({f"avg{depths[-1]}": round(sum(reached.values()) / len(depths), 4)} if len(depths) > 2 else {}),
+        "decoys": sum(row.decoy for row in rows),
         "calls_median": median([row.calls for row in rows] or [0]),
         "calls_max": max((row.calls for row in rows), default=0),
         "seconds_median": round(median([row.seconds for row in rows] or [0.0]), 3),
@@ -32,14 +37,14 @@ def figures(rows: list[Row], ledgers: list[dict[str, Any]]) -> dict[str, Any]:
         "claims": claims,
         "sound_share": round(sum(row.sound for row in rows) / claims, 4) if claims else None,
         "ece": round(_calibration_error(rows), 4),
+        "calibration": calibration(rows),
         "a1_surer": round(_surer(rows), 4),
         "ledger_ok": all(bool(ledger.get("ok")) for ledger in ledgers),
         "ledger_records": sum(int(ledger.get("records") or 0) for ledger in ledgers),
         "by_fault": {
             fault: {
                 "cases": len(some),
-                "a1": round(sum(row.rank == 1 for row in some) / len(some), 3),
-                "a3": round(sum(row.rank > 0 for row in some) / len(some), 3),
+                **{f"a{k}": round(at(some, k), 3) for k in _shown(depths)},
                 "calls_median": median(row.calls for row in some),
             }
             for fault, some in sorted(by_fault.items())
@@ -47,46 +52,92 @@ def figures(rows: list[Row], ledgers: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def printed(summary: dict[str, Any], rows: list[Row]) -> str:
-    """The figures as a page: the totals, a line a fault, and the cases that went wrong."""
+def at(rows: list[Row], depth: int) -> float:
+    """The share of rows whose truth is among the first so many guesses."""
+    return sum(0 < row.rank <= depth for row in rows) / (len(rows) or 1)
+
+
+def _shown(depths: tuple[int, ...]) -> tuple[int, ...]:
+    return (depths[0], depths[-1]) if len(depths) > 1 else depths
+
+
+def calibration(rows: list[Row]) -> list[dict[str, Any]]:
+    """How often the first guess was right, by how sure it was said to be."""
+    bins: dict[int, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.confidences:
+            bins[min(BINS - 1, int(row.sure * BINS))].append(row)
+    return [
+        {
+            "from": n / BINS,
+            "to": (n + 1) / BINS,
+            "cases": len(some),
+            "sure": round(sum(row.sure for row in some) / len(some), 4),
+            "right": round(at(some, 1), 4),
+        }
+        for n, some in sorted(bins.items())
+    ]
+
+
+def printed(data: DataSet, summary: dict[str, Any], rows: list[Row]) -> str:
+    """The figures as a page: the totals, calibration, a line a fault, and the cases that went wrong."""
     share = summary["sound_share"]
     state = "verifies" if summary["ledger_ok"] else "DOES NOT VERIFY"
+    reached = "   ".join(f"A@{k} {summary[f'a{k}']:.3f}" for k in data.depths)
+    mean = f"   Avg@{data.depths[-1]} {summary[f'avg{data.depths[-1]}']:.3f}" if len(data.depths) > 2 else ""
     lines = [
         f"{summary['cases']} cases, {summary['failed']} failed",
-        f"A@1 {summary['a1']:.3f}   A@3 {summary['a3']:.3f}   "
-        f"surest {SURER:.0%}: A@1 {summary['a1_surer']:.3f}   ECE {summary['ece']:.3f}",
+        reached + mean,
+        f"surest {SURER:.0%}: A@1 {summary['a1_surer']:.3f}   ECE {summary['ece']:.3f}"
+        + (f"   decoys named: {summary['decoys']}" if summary["decoys"] else ""),
         f"calls a case: median {summary['calls_median']:g}, most {summary['calls_max']}",
         f"seconds a case: median {summary['seconds_median']:.2f}, most {summary['seconds_max']:.2f}",
         f"claims whose quotes stand in the ledger: {'none made' if share is None else f'{share:.1%}'}"
         f" of {summary['claims']}",
         f"ledger: {summary['ledger_records']} records, {state}",
-        "",
-        f"{'fault':<36} cases   A@1   A@3  calls",
+        *bars(summary["calibration"]),
+        *_faults(data, summary),
+        *_worst(rows),
     ]
-    for fault, one in summary["by_fault"].items():
-        calls = one["calls_median"]
-        lines.append(f"{fault:<36} {one['cases']:>5} {one['a1']:>5.2f} {one['a3']:>5.2f} {calls:>6g}")
-    wrong = [row for row in rows if row.rank != 1]
-    lines += ["", f"not named first: {len(wrong)}"] if wrong else []
-    for row in wrong[:WORST]:
-        guess = " ".join(row.guesses[0][1:]) if row.guesses else row.error or "no cause named"
-        lines.append(f"  {row.case:<22} {row.truth[1]} {row.truth[2]}  <-  {guess}")
     return "\n".join(lines)
+
+
+def _faults(data: DataSet, summary: dict[str, Any]) -> list[str]:
+    depths = _shown(data.depths)
+    heads = "".join(f"{f'A@{k}':>6}" for k in depths)
+    lines = ["", f"{'fault':<{WIDTH}} cases{heads}  calls"]
+    for fault, one in summary["by_fault"].items():
+        shares = "".join(f"{one[f'a{k}']:>6.2f}" for k in depths)
+        lines.append(f"{fault[:WIDTH]:<{WIDTH}} {one['cases']:>5}{shares} {one['calls_median']:>6g}")
+    return lines
+
+
+def _worst(rows: list[Row]) -> list[str]:
+    """What was not named first, the surest mistakes first."""
+    wrong = sorted((row for row in rows if row.rank != 1), key=lambda row: (-row.sure, row.case))
+    if not wrong:
+        return []
+    lines = ["", f"not named first: {len(wrong)}"]
+    for row in wrong[:WORST]:
+        guess = _told(row.guesses[0]) if row.guesses else row.error or "nothing named"
+        sure = f" ({row.sure:.2f})" if row.guesses else ""
+        lines.append(f"  {row.case:<22} {_told(row.truth[0])}  <-  {guess}{sure}")
+    return lines
+
+
+def _told(answer: Answer) -> str:
+    return "nothing" if answer == NOTHING else " ".join(answer)
 
 
 def _calibration_error(rows: list[Row]) -> float:
     """Expected calibration error of the first guess, in ten bins."""
-    bins: dict[int, list[tuple[float, bool]]] = defaultdict(list)
-    for row in rows:
-        if row.confidences:
-            sure = row.confidences[0]
-            bins[min(BINS - 1, int(sure * BINS))].append((sure, row.rank == 1))
-    answered = sum(map(len, bins.values())) or 1
-    return sum(abs(sum(c for c, _ in some) - sum(r for _, r in some)) for some in bins.values()) / answered
+    bins = calibration(rows)
+    answered = sum(one["cases"] for one in bins) or 1
+    return sum(one["cases"] * abs(one["sure"] - one["right"]) for one in bins) / answered
 
 
 def _surer(rows: list[Row]) -> float:
     """A@1 when only the surer part of the cases is answered."""
-    order = sorted(rows, key=lambda row: -(row.confidences[0] if row.confidences else 0.0))
+    order = sorted(rows, key=lambda row: -row.sure)
     kept = order[: max(1, int(len(order) * SURER))]
-    return sum(row.rank == 1 for row in kept) / len(kept) if kept else 0.0
+    return at(kept, 1) if kept else 0.0

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from coordinator.errors import TriggerUnreadable
 from coordinator.evaluate import app
 from coordinator.evaluation import cloudopsbench as data
-from coordinator.evaluation.bench import Row, run
+from coordinator.evaluation.bench import run
+from coordinator.evaluation.cases import Row, chosen
 from coordinator.evaluation.figures import figures, printed
 from tests.specialists.clusters import NAMESPACE, Cluster, Pod
 
@@ -70,20 +71,20 @@ def test_cases_run_through_the_real_gateway_and_are_scored_from_its_ledger(tmp_p
     found = data.find(cases)
     assert [case.name for case in found] == ["startup/1", "startup/2", "startup/10"]
 
-    rows, ledgers = asyncio.run(run(found, jobs=1))
+    rows, ledgers = asyncio.run(run(data.data(), found, jobs=1))
     right, wrong, healthy = rows
     assert not any(row.error for row in rows), [row.error for row in rows]
     assert (right.rank, right.guesses[0]) == (1, TRUTH)
     assert (wrong.rank, wrong.guesses[0]) == (0, TRUTH)
-    assert healthy.guesses == []
+    assert healthy.guesses == [] and healthy.rank == 1, "nothing is wrong, and nothing was named"
     assert right.calls == wrong.calls > 5
     assert right.claims >= 2 and all(row.sound == row.claims for row in rows)
 
     summary = figures(rows, ledgers)
     assert summary["ledger_ok"] and summary["ledger_records"] > 20
     assert (summary["cases"], summary["failed"], summary["sound_share"]) == (3, 0, 1.0)
-    assert summary["a1"] == pytest.approx(1 / 3, abs=1e-4)
-    assert "startup/2" in printed(summary, rows)
+    assert summary["a1"] == pytest.approx(2 / 3, abs=1e-4)
+    assert "startup/2" in printed(data.data(), summary, rows)
 
 
 def test_the_truth_stays_out_of_what_is_served(tmp_path):
@@ -113,10 +114,10 @@ def test_a_limit_spreads_over_all_cases_and_unknown_names_are_an_error(tmp_path)
     for n in range(6):
         publish(Cluster(), tmp_path / ("a" if n < 3 else "b") / str(n))
     cases = data.find(tmp_path)
-    assert [case.name for case in data.chosen(cases, [], 2)] == ["a/0", "b/3"]
-    assert [case.name for case in data.chosen(cases, ["b/4"], 0)] == ["b/4"]
+    assert [case.name for case in chosen(cases, [], 2)] == ["a/0", "b/3"]
+    assert [case.name for case in chosen(cases, ["b/4"], 0)] == ["b/4"]
     with pytest.raises(TriggerUnreadable, match="no case 'c/1'"):
-        data.chosen(cases, ["c/1"], 0)
+        chosen(cases, ["c/1"], 0)
 
 
 def test_a_directory_without_cases_is_said_to_have_none(tmp_path):
@@ -127,13 +128,15 @@ def test_a_directory_without_cases_is_said_to_have_none(tmp_path):
 
 def test_figures_count_calibration_and_the_surer_part():
     truth = ("c", "app/a", "x")
-    sure = [Row(str(n), truth, [truth], [0.9], calls=4, seconds=0.5, claims=2, sound=2) for n in range(4)]
+    sure = [
+        Row(str(n), (truth,), "x", [truth], [0.9], calls=4, seconds=0.5, claims=2, sound=2) for n in range(4)
+    ]
     doubtful = Row(
-        "5", truth, [("c", "app/b", "y"), truth], [0.4, 0.3], calls=9, seconds=2.0, claims=2, sound=1
+        "5", (truth,), "x", [("c", "app/b", "y"), truth], [0.4, 0.3], calls=9, seconds=2.0, claims=2, sound=1
     )
     summary = figures([*sure, doubtful], [{"ok": True, "records": 7}, {"ok": False, "records": 1}])
     assert (summary["a1"], summary["a3"], summary["a1_surer"]) == (0.8, 1.0, 1.0)
     assert summary["ece"] == pytest.approx((4 * 0.1 + 0.4) / 5)
     assert summary["sound_share"] == 0.9
     assert (summary["calls_median"], summary["calls_max"]) == (4, 9)
-    assert not summary["ledger_ok"] and "DOES NOT VERIFY" in printed(summary, [doubtful])
+    assert not summary["ledger_ok"] and "DOES NOT VERIFY" in printed(data.data(), summary, [doubtful])

@@ -219,7 +219,7 @@ def symptom(m: Moved, book: Casebook) -> Claim:
     s = m.shift
     verb = "rose" if s.up else "fell"
     sure = 0.95 if s.score > 12 and len(s.series.t) >= 20 else 0.85 if s.score > 7 else 0.7
-    times_word = f", {s.ratio:.0f} times" if 3 <= s.ratio < 1000 else ""
+    times_word = f", {s.ratio:.0f} times" if 3 <= s.ratio < 900 else ""  # not from nothing
     over = f", and was back to normal at {times.clock(s.ended)}" if s.ended else ""
     return Claim(
         kind="symptom" if m.bad else "context",

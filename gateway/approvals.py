@@ -15,6 +15,7 @@ from gateway.errors import ApprovalError
 from gateway.ledger import Ledger, append_record, now
 from gateway.store import Store
 from gateway.types import Approval, Call, Decision, Rule, Subject
+from gateway.writing import Writing
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS approvals (
@@ -61,7 +62,7 @@ class Approvals:
                 (*binding, now()),
             ).fetchone()
 
-        def ask(connection: sqlite3.Connection) -> Approval:
+        def ask(connection: Writing) -> Approval:
             row = find(connection)  # again, since another call may have asked in the meantime
             if row:
                 return _approval(row)
@@ -100,7 +101,7 @@ class Approvals:
         return await self._decide(approval, by, "denied", reason)
 
     async def _decide(self, approval: str, by: Subject, status: str, reason: str) -> Approval:
-        def job(connection: sqlite3.Connection) -> Approval:
+        def job(connection: Writing) -> Approval:
             asked = _get(connection, approval)
             if status == "granted":
                 _may_grant(asked, by)
@@ -125,7 +126,7 @@ class Approvals:
     async def withdraw(self, case: str, by: Subject) -> list[str]:
         """End everything that still waits in a case, as when the case is closed."""
 
-        def job(connection: sqlite3.Connection) -> list[str]:
+        def job(connection: Writing) -> list[str]:
             rows = connection.execute(
                 f"SELECT {COLUMNS} FROM approvals WHERE scope = ? AND status IN ('pending', 'granted')",
                 (case,),

@@ -16,11 +16,12 @@ import orjson
 
 from gateway.canonical import canonical
 from gateway.checkpoints import Checkpoints
-from gateway.errors import ApprovalSpent, KeyTaken, LedgerError
+from gateway.errors import ApprovalSpent, KeyTaken
 from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.types import Call, Decision, Replay, Subject
 from gateway.verification import Verification, contradiction, verify
+from gateway.writing import Writing
 
 log = logging.getLogger("gateway.ledger")
 
@@ -28,7 +29,7 @@ TABLES = """
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, kind TEXT NOT NULL, call TEXT NOT NULL, time TEXT NOT NULL,
     subject TEXT NOT NULL, case_id TEXT NOT NULL, tool TEXT NOT NULL, verdict TEXT NOT NULL,
-    record TEXT NOT NULL);
+    record TEXT NOT NULL, body BLOB);
 CREATE INDEX IF NOT EXISTS records_call ON records (call) WHERE call <> '';
 CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id <> '';
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
@@ -44,7 +45,9 @@ FIELDS = frozenset(
     """call subject chain roles run case task token verb tool server key arguments_digest arguments_blob
     result_digest verdict rules policy approval control status ms step code versions""".split()  # noqa: SIM905
 )
+INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger one among the blobs, packed
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
+NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
 BODIES = {"arguments": "arguments_blob", "result": "result_digest"}
 
@@ -68,6 +71,8 @@ class Ledger:
         await self.store.prepare(TABLES)
 
         def identify(connection: sqlite3.Connection) -> tuple[str, bool]:
+            if "body" not in [row[1] for row in connection.execute("PRAGMA table_info(records)")]:
+                connection.execute("ALTER TABLE records ADD COLUMN body BLOB")  # begun by an earlier version
             row = connection.execute("SELECT value FROM facts WHERE name = 'ledger'").fetchone()
             if row:
                 return row[0], False
@@ -101,14 +106,13 @@ class Ledger:
             "control": "enforced",
         }
 
-        def job(connection: sqlite3.Connection) -> int:
+        def job(connection: Writing) -> int:
             if call.key:
                 _claim_key(connection, call)
             if approval:
                 _spend(connection, approval, call)
-            _keep(connection, body)
-            seq = append_record(connection, "intent", record)
-            connection.execute("INSERT INTO open_calls VALUES (?, ?)", (call.id, seq))
+            seq = append_record(connection, "intent", record, body)
+            connection.add("open_calls", (call.id, seq))
             return seq
 
         try:
@@ -118,7 +122,8 @@ class Ledger:
             self.store.write_soon(lambda c: self._abandon(c, call))
             raise
 
-    def _abandon(self, connection: sqlite3.Connection, call: Call) -> None:
+    def _abandon(self, connection: Writing, call: Call) -> None:
+        connection.flush()
         if connection.execute("SELECT 1 FROM open_calls WHERE call = ?", (call.id,)).fetchone():
             self._close(connection, {**_who(call.subject), **_what(call)}, call.id, "cancelled", None)
 
@@ -129,24 +134,16 @@ class Ledger:
         return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
 
     def _close(
-        self,
-        connection: sqlite3.Connection,
-        record: dict[str, Any],
-        call: str,
-        status: str,
-        body: bytes | None,
+        self, connection: Writing, record: dict[str, Any], call: str, status: str, body: bytes | None
     ) -> int:
-        if connection.execute("DELETE FROM open_calls WHERE call = ?", (call,)).rowcount != 1:
-            raise LedgerError(
-                f"call {call} has no open intent: an outcome is recorded once, after its intent"
-            )
-        result = _keep(connection, body) if body is not None else None
-        facts = {**record, "status": status, "result_digest": result.hex() if result else ""}
-        seq = append_record(connection, "outcome", facts)
+        connection.remove("open_calls.call", call)
+        result = hashlib.sha256(body).digest() if body is not None else b""
+        facts = {**record, "status": status, "result_digest": result.hex()}
+        seq = append_record(connection, "outcome", facts, body)
         if record.get("key"):
             connection.execute(
                 "UPDATE keys SET status = ?, result = ? WHERE scope = ? AND key = ? AND call = ?",
-                (status, result, _scope(record), record["key"], call),
+                (status, result or None, _scope(record), record["key"], call),
             )
         return seq
 
@@ -164,13 +161,9 @@ class Ledger:
         message = getattr(refusal, "message", "") or str(refusal)
         body = None if call is None else self.redactor.pack(call.arguments)[0]
         record = self._shape({**record, **facts, "message": message})
-
-        def job(connection: sqlite3.Connection) -> int:
-            if body is not None:
-                record["arguments_blob"] = _keep(connection, body).hex()
-            return append_record(connection, "refusal", record)
-
-        return await self.store.write(job)
+        if body is not None:
+            record["arguments_blob"] = hashlib.sha256(body).hexdigest()
+        return await self.store.write(lambda c: append_record(c, "refusal", record, body))
 
     async def append(self, kind: str, subject: Subject | None, **facts: Any) -> int:
         """Record anything else: a registration, a policy, a token, an approval, a step of a case."""
@@ -192,7 +185,7 @@ class Ledger:
     async def recover(self) -> list[str]:
         """Close every call that was cut off by a crash as `unknown`: it may have run."""
 
-        def job(connection: sqlite3.Connection) -> list[str]:
+        def job(connection: Writing) -> list[str]:
             rows = connection.execute(
                 "SELECT o.call, r.record FROM open_calls o JOIN records r ON r.seq = o.seq ORDER BY o.seq"
             ).fetchall()
@@ -231,7 +224,7 @@ class Ledger:
             if row is None:
                 return None
             call, tool, arguments, status, result = row
-            body = read_blob(connection, result) if result else None
+            body = _result_of(connection, call, result) if result else None
             return Replay(call, tool, arguments, status, orjson.loads(body) if body else None)
 
         return await self.store.read(job)
@@ -329,20 +322,32 @@ class Ledger:
 # -- jobs of the writer thread -----------------------------------------------------------------------
 
 
-def append_record(connection: sqlite3.Connection, kind: str, facts: Mapping[str, Any]) -> int:
+def append_record(connection: Writing, kind: str, facts: Mapping[str, Any], body: bytes | None = None) -> int:
     """Write one record at the end of the chain; the caller's transaction makes it durable."""
-    head = connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
-    seq, prev = (head[0] + 1, head[1].hex()) if head else (1, "")
-    record = {name: value for name, value in facts.items() if value not in ("", None, [], ())}
-    record |= {"seq": seq, "kind": kind, "time": now(), "prev": prev}
+    last, prev = connection.head or _head(connection)
+    seq = last + 1
+    record = {name: value for name, value in facts.items() if value not in NOTHING}
+    record["seq"], record["kind"], record["time"], record["prev"] = seq, kind, now(), prev
     text = canonical(record)
-    columns = (record.get(name, "") for name in ("call", "time", "subject", "case", "tool", "verdict"))
-    connection.execute(
-        "INSERT INTO records (seq, hash, kind, call, time, subject, case_id, tool, verdict, record) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (seq, hashlib.sha256(text).digest(), kind, *columns, text.decode()),
+    hashed = hashlib.sha256(text)
+    get = record.get
+    if body is not None and len(body) > INLINE:
+        _keep(connection, body)
+        body = None
+    connection.add(
+        "records",
+        (
+            *(seq, hashed.digest(), kind, get("call", ""), record["time"], get("subject", "")),
+            *(get("case", ""), get("tool", ""), get("verdict", ""), text.decode(), body),
+        ),
     )
+    connection.head = (seq, hashed.hexdigest())
     return seq
+
+
+def _head(connection: Writing) -> tuple[int, str]:
+    row = connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row[0], row[1].hex()) if row else (0, "")
 
 
 def _scope(record: Mapping[str, Any]) -> str:
@@ -385,28 +390,35 @@ def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
         )
 
 
-def _keep(connection: sqlite3.Connection, body: bytes) -> bytes:
-    name = hashlib.sha256(body).digest()
-    packed = len(body) > 400
+def _keep(connection: sqlite3.Connection, body: bytes) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?)",
-        (name, packed, zlib.compress(body, 1) if packed else body),
+        "INSERT OR IGNORE INTO blobs VALUES (?, 1, ?)",
+        (hashlib.sha256(body).digest(), zlib.compress(body, 1)),
     )
-    return name
 
 
-def read_blob(connection: sqlite3.Connection, name: bytes) -> bytes | None:
-    """The body kept under this digest, or None when it is gone."""
+def read_body(connection: sqlite3.Connection, seq: int, name: bytes) -> bytes | None:
+    """The body of this record, which has this digest: beside it or among the blobs; None when it is gone."""
+    row = connection.execute("SELECT body FROM records WHERE seq = ?", (seq,)).fetchone()
+    if row is not None and row[0] is not None:
+        return row[0]
     row = connection.execute("SELECT packed, body FROM blobs WHERE digest = ?", (name,)).fetchone()
     if row is None:
         return None
     return zlib.decompress(row[1]) if row[0] else row[1]
 
 
+def _result_of(connection: sqlite3.Connection, call: str, name: bytes) -> bytes | None:
+    row = connection.execute(
+        "SELECT seq FROM records WHERE call = ? AND kind = 'outcome' ORDER BY seq DESC LIMIT 1", (call,)
+    ).fetchone()
+    return read_body(connection, row[0], name) if row else None
+
+
 def _first_body(connection: sqlite3.Connection, records: list[dict[str, Any]], field: str) -> Any:
     for record in records:
         if record.get(field):
-            body = read_blob(connection, bytes.fromhex(record[field]))
+            body = read_body(connection, record["seq"], bytes.fromhex(record[field]))
             return orjson.loads(body) if body is not None else None
     return None
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from gateway.errors import LedgerError, LedgerUnavailable
+from gateway.writing import Writing
 
 T = TypeVar("T")
 Durability = Literal["full", "async"]
-Job = tuple[Callable[[sqlite3.Connection], Any], "asyncio.Future[Any]"]
+Job = tuple[Callable[[Writing], Any], "asyncio.Future[Any]"]
 Settled = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
 BUSY_MS = 5_000
@@ -39,7 +40,8 @@ class Store:
         self.readonly = readonly
         self.durability = durability
         self._busy_ms = busy_ms
-        self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._asked: list[Job] = []  # in this turn of the loop
+        self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
@@ -71,30 +73,38 @@ class Store:
             connection.close()
         self._opened.clear()
         if writer is not None:  # last, since only a writer can fold the write-ahead log into the file
+            self._hand_over()
             self._jobs.put(None)  # what was asked for before is still written
             await asyncio.to_thread(writer.join)
 
     async def prepare(self, statements: str) -> None:
         """Create tables that are not there yet."""
 
-        def create(connection: sqlite3.Connection) -> None:
+        def create(connection: Writing) -> None:
             for statement in statements.split(";\n"):
                 if statement.strip():
                     connection.execute(statement)
 
         await self.write(create)
 
-    async def write(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, fn: Callable[[Writing], T]) -> T:
         """Run `fn` in the writer thread; durable when this returns, undone when it raises."""
         if self._writer is None:
             raise LedgerUnavailable("the store is closed: open it before writing to it")
-        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._jobs.put((fn, future))
-        return await future
+        return await self.write_soon(fn)
 
-    def write_soon(self, fn: Callable[[sqlite3.Connection], Any]) -> None:
-        """Have `fn` run after everything written so far, without waiting for it."""
-        self._jobs.put((fn, asyncio.get_running_loop().create_future()))
+    def write_soon(self, fn: Callable[[Writing], T]) -> asyncio.Future[T]:
+        """Have `fn` run after everything asked for so far; nobody has to wait for what is returned."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        if not self._asked:  # one hand-over for everything that is asked in this turn of the loop
+            self._loop.call_soon(self._hand_over)
+        self._asked.append((fn, future))
+        return future
+
+    def _hand_over(self) -> None:
+        if self._asked:
+            self._jobs.put(self._asked)
+            self._asked = []
 
     async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
         """Run `fn` on a read-only connection beside the writer."""
@@ -112,7 +122,7 @@ class Store:
         except sqlite3.Error as error:
             raise self._unavailable("read", error) from error
 
-    def connect(self, *, readonly: bool = False) -> sqlite3.Connection:
+    def connect(self, *, readonly: bool = False) -> Writing:
         """A connection of its own to the same file, with the store's settings."""
         mode = "ro" if readonly else "rwc"
         connection = sqlite3.connect(
@@ -121,6 +131,8 @@ class Store:
             isolation_level=None,
             check_same_thread=False,
             timeout=self._busy_ms / 1000,
+            cached_statements=512,
+            factory=Writing,
         )
         if not readonly:
             self.path.chmod(0o600)
@@ -132,7 +144,7 @@ class Store:
     # -- the writer thread -------------------------------------------------------------------------
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
+        connection: Writing | None = None
         running = True
         while running:
             batch, running = self._drain()
@@ -157,32 +169,34 @@ class Store:
         """Everything that waits, and whether to go on; an empty batch when it is time to note the head."""
         batch: list[Job] = []
         try:
-            job = self._jobs.get(timeout=NOTE_EVERY if self._dirty else None)
-            while job is not None and len(batch) < BATCH:
-                batch.append(job)
-                job = self._jobs.get_nowait()
+            jobs = self._jobs.get(timeout=NOTE_EVERY if self._dirty else None)
+            while jobs is not None:
+                batch += jobs
+                if len(batch) >= BATCH:
+                    return batch, True
+                jobs = self._jobs.get_nowait()
         except queue.Empty:
             return batch, True
-        if job is None:
-            return batch, False
-        batch.append(job)
-        return batch, True
+        return batch, False
 
-    def _note(self, connection: sqlite3.Connection, *, closing: bool) -> None:
+    def _note(self, connection: Writing, *, closing: bool) -> None:
         now = time.monotonic()
         if self._dirty and (closing or now - self._noted >= NOTE_EVERY):
             self._noted, self._dirty = now, False
             for hook in self.after_writing:
                 hook(connection)
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[Job]) -> list[Settled]:
+    def _commit(self, connection: Writing, batch: list[Job]) -> list[Settled]:
         """All of the batch in one transaction; if one job fails, all again with a savepoint for each."""
+        connection.forget()
         connection.execute("BEGIN IMMEDIATE")
         try:
             outcomes: list[Settled] = [(future, fn(connection), None) for fn, future in batch]
+            connection.flush()
         except Exception as error:
             if _disk(error):
                 raise
+            connection.forget()
             connection.execute("ROLLBACK")
             connection.execute("BEGIN IMMEDIATE")
             outcomes = [self._guarded(connection, fn, future) for fn, future in batch]
@@ -192,16 +206,18 @@ class Store:
 
     def _guarded(
         self,
-        connection: sqlite3.Connection,
-        fn: Callable[[sqlite3.Connection], Any],
+        connection: Writing,
+        fn: Callable[[Writing], Any],
         future: asyncio.Future[Any],
     ) -> Settled:
         connection.execute("SAVEPOINT job")
         try:
             settled: Settled = (future, fn(connection), None)
+            connection.flush()
         except Exception as error:
             if _disk(error):
                 raise
+            connection.forget()
             connection.execute("ROLLBACK TO job")
             settled = (future, None, error)
         connection.execute("RELEASE job")

@@ -102,10 +102,10 @@ def _heads(
 def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verification) -> None:
     prev, last, highest = "", 0, max(heads, default=0)
     rows = connection.execute(
-        "SELECT seq, hash, record, kind, call, time, subject, case_id, tool, verdict "
+        "SELECT seq, hash, record, body, kind, call, time, subject, case_id, tool, verdict "
         "FROM records ORDER BY seq"
     )
-    for seq, kept, text, *columns in rows:
+    for seq, kept, text, body, *columns in rows:
         if seq != last + 1:
             gap = f"record {last + 1}" if seq == last + 2 else f"records {last + 1} to {seq - 1}"
             found.wrong(seq, "deleted", f"{gap} missing before record {seq}")
@@ -125,9 +125,7 @@ def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verific
             )
         if seq in heads and heads[seq] != kept.hex():
             found.wrong(seq, "replaced", f"record {seq} is not the one the checkpoint was signed for")
-        for name in BODIES:
-            if record and record.get(name) and not _has_body(connection, record[name]):
-                found.wrong(seq, "body", f"record {seq}: the body behind its {name} is gone")
+        _body(connection, seq, record or {}, body, found)
         prev, last = kept.hex(), seq
         found.records += 1
         found.head = prev
@@ -135,7 +133,22 @@ def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verific
         found.wrong(last, "truncated", f"records {last + 1} to {highest} are missing from the end")
 
 
-def _has_body(connection: sqlite3.Connection, name: str) -> bool:
+def _body(
+    connection: sqlite3.Connection, seq: int, record: dict[str, Any], body: bytes | None, found: Verification
+) -> None:
+    """Check that the body a record names is there, and is the one it names."""
+    for name in BODIES:
+        if not record.get(name):
+            continue
+        if body is None and not _has_blob(connection, record[name]):
+            found.wrong(seq, "body", f"record {seq}: the body behind its {name} is gone")
+        elif body is not None and hashlib.sha256(body).hexdigest() != record[name]:
+            found.wrong(
+                seq, "body", f"record {seq}: the body behind its {name} is not the one that was written"
+            )
+
+
+def _has_blob(connection: sqlite3.Connection, name: str) -> bool:
     return (
         connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (bytes.fromhex(name),)).fetchone()
         is not None

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -227,10 +228,11 @@ async def test_no_secret_reaches_the_file(home: Path) -> None:
         await p.approvals.settle(call(ROLLBACK, password="plainvalue77"), ASK)
 
         def bodies(connection: sqlite3.Connection) -> bytes:
-            names = [row[0] for row in connection.execute("SELECT digest FROM blobs")]
-            from gateway.ledger import read_blob
-
-            return b"".join(read_blob(connection, name) or b"" for name in names)
+            large = connection.execute("SELECT packed, body FROM blobs").fetchall()
+            small = connection.execute("SELECT body FROM records WHERE body IS NOT NULL").fetchall()
+            assert small
+            bodies = [zlib.decompress(body) if packed else body for packed, body in large]
+            return b"".join([*bodies, *(body for (body,) in small)])
 
         kept = await p.store.read(bodies) + b"".join(f.read_bytes() for f in home.iterdir())
     for word in [*secret, "plainvalue77", "crumb-value"]:
@@ -271,7 +273,7 @@ def insert(db: sqlite3.Connection) -> None:
     db.execute("UPDATE records SET seq = seq + 100 WHERE seq >= 6")
     db.execute("UPDATE records SET seq = seq - 99 WHERE seq > 100")
     db.execute(
-        "INSERT INTO records SELECT 6, hash, kind, call, time, subject, case_id, tool, verdict, record "
+        "INSERT INTO records SELECT 6, hash, kind, call, time, subject, case_id, tool, verdict, record, body "
         "FROM records WHERE seq = 5"
     )
 
@@ -313,6 +315,14 @@ def remove_a_body(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM blobs WHERE rowid = (SELECT max(rowid) FROM blobs)")
 
 
+def edit_a_small_body(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE records SET body = x'00' WHERE seq = 5")
+
+
+def remove_a_small_body(db: sqlite3.Connection) -> None:
+    db.execute("UPDATE records SET body = NULL WHERE seq = 5")
+
+
 TAMPERS: list[tuple[Callable[[sqlite3.Connection], None], str, int]] = [
     (edit, "edited", 6),
     (edit_a_column, "edited", 6),
@@ -324,6 +334,8 @@ TAMPERS: list[tuple[Callable[[sqlite3.Connection], None], str, int]] = [
     (rewrite, "replaced", 24),
     (edit_a_body, "body", 0),
     (remove_a_body, "body", 24),
+    (edit_a_small_body, "body", 5),
+    (remove_a_small_body, "body", 5),
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -209,10 +209,10 @@ class Policy:
     ) -> Decision:
         try:
             selection = self._scopes.select(subject, group, tool)
-            facts = self._facts(subject, group, tool, arguments, context or {}, requester)
             if selection.error:
                 raise Unreadable(selection.error)
-            context_json = canonical(selection.relevant(facts))
+            facts = self._facts(selection, subject, group, tool, arguments, context or {}, requester)
+            context_json = canonical(facts)
             key = (selection.key, context_json)
             decided = self._decided.get(key)
             if decided is None:
@@ -249,6 +249,7 @@ class Policy:
 
     def _facts(
         self,
+        selection: Selection,
         subject: Subject,
         group: str,
         tool: Tool,
@@ -256,17 +257,14 @@ class Policy:
         context: Mapping[str, Any],
         requester: Subject | None,
     ) -> dict[str, Any]:
+        """What the decision can depend on; arguments are looked through even where no policy reads them."""
         shape = UNTYPED if group in OTHER else self._schemas.shapes.get(tool.public, UNTYPED)
-        facts: dict[str, Any] = {
-            "args": encode(arguments, shape),
-            "environment": str(context.get("environment") or ""),
-            "now": _moment(context.get("now")),
-            "chain": list(subject.chain),
-            "labels": sorted(context.get("labels") or ()),
-        }
-        if case := _case(subject, context.get("case")):
+        facts = selection.relevant_arguments(encode(arguments, shape))
+        for name in selection.reads & MAKERS.keys():
+            facts[name] = MAKERS[name](subject, context)
+        if "case" in selection.reads and (case := _case(subject, context.get("case"))):
             facts["case"] = case
-        if requester is not None:
+        if "requester" in selection.reads and requester is not None:
             chain, roles = list(requester.chain), list(requester.roles)
             facts["requester"] = {"id": requester.id, "chain": chain, "roles": roles}
         return facts
@@ -290,6 +288,14 @@ def _moment(moment: Any) -> dict[str, Any]:
     return {
         "__extn": {"fn": "datetime", "arg": moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + "000Z"}
     }
+
+
+MAKERS: dict[str, Callable[[Subject, Mapping[str, Any]], Any]] = {
+    "environment": lambda subject, context: str(context.get("environment") or ""),
+    "now": lambda subject, context: _moment(context.get("now")),
+    "chain": lambda subject, context: list(subject.chain),
+    "labels": lambda subject, context: sorted(context.get("labels") or ()),
+}
 
 
 def _both(first: tuple[Rule, ...], second: tuple[Rule, ...]) -> tuple[Rule, ...]:

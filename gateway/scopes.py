@@ -35,13 +35,12 @@ class Selection:
     request: Mapping[str, Any] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()  # what of the context the policies look at
 
-    def relevant(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The part of the context the decision can depend on."""
-        part = {name: facts[name] for name in facts if name in self.reads}
+    def relevant_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The arguments the decision can depend on, as a context that holds nothing else."""
+        if "args" in self.reads:
+            return {"args": arguments}
         names = {name[5:] for name in self.reads if name.startswith("args.")}
-        if names and "args" not in part:
-            part["args"] = {name: value for name, value in facts["args"].items() if name in names}
-        return part
+        return {"args": {name: arguments[name] for name in names & arguments.keys()}} if names else {}
 
 
 class Scopes:

@@ -163,6 +163,8 @@ def _no_reserved(value: Any) -> None:
     pending = [value]
     while pending:
         item = pending.pop()
+        if type(item) is str:
+            continue
         if isinstance(item, Mapping):
             if bad := RESERVED & item.keys():
                 raise Unreadable(

@@ -127,9 +127,17 @@ class Ledger:
         if connection.execute("SELECT 1 FROM open_calls WHERE call = ?", (call.id,)).fetchone():
             self._close(connection, {**_who(call.subject), **_what(call)}, call.id, "cancelled", None)
 
-    async def outcome(self, call: Call, result: Mapping[str, Any], *, status: str, ms: float = 0.0) -> int:
-        """Record how the call ended, with its result; only then may the result be released."""
-        body, _ = self.redactor.pack(result)
+    async def outcome(
+        self,
+        call: Call,
+        result: Mapping[str, Any],
+        *,
+        status: str,
+        ms: float = 0.0,
+        packed: bytes | None = None,
+    ) -> int:
+        """Record how the call ended, with its result (`packed`: as redacted); only then release it."""
+        body = packed if packed is not None else self.redactor.pack(result)[0]
         record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
         return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
 

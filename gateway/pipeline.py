@@ -38,6 +38,7 @@ class Ending:
     error: RpcError | None = None
     refusal: Refusal | None = None
     replayed: str = ""  # the call whose recorded outcome this is
+    packed: bytes | None = None  # the result as the ledger keeps it, once it has been looked through
 
 
 class Gateway:
@@ -256,10 +257,11 @@ class Gateway:
         if check is not None and promised and (trouble := check.problem(result["structuredContent"])):
             message = f"the result of {call.tool.public} does not fit its approved schema: {trouble}"
             return Ending("error", refusal=Refusal("schema_mismatch", message))
+        packed = None
         if call.tool.server != "gateway":
-            result = self.targets.cleaned(target, self.redactor.clean(result))
+            packed, result = self.redactor.pack(self.targets.cleaned(target, result))
             self.labels.saw(call)
-        return Ending("error" if result.get("isError") is True else "ok", result)
+        return Ending("error" if result.get("isError") is True else "ok", result, packed=packed)
 
     async def conclude(self, call: Call, ending: Ending, ms: float) -> None:
         """Write the outcome; what cannot be written is not released."""
@@ -270,7 +272,7 @@ class Gateway:
         else:
             told = ending.result or {}
         try:
-            await self.ledger.outcome(call, told, status=ending.status, ms=ms)
+            await self.ledger.outcome(call, told, status=ending.status, ms=ms, packed=ending.packed)
         except LedgerError as error:
             message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
             raise Refusal("ledger_unavailable", message) from None

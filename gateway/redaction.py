@@ -39,7 +39,18 @@ _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
     (("access_token=", "client_secret="), r"(?:(?<=access_token=)|(?<=client_secret=))[^\s&\"'\\;,]{4,}"),
 )
 _PATTERNS = tuple((needles, re.compile(pattern)) for needles, pattern in _SHAPES)
-_NEEDLES = tuple(needle.encode() for needles, _ in _SHAPES for needle in needles)
+
+
+def _by_byte(needles: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
+    """The needles by a byte of theirs that bodies seldom have: looking for one byte costs next to nothing."""
+    groups: dict[bytes, list[bytes]] = {}
+    for needle in needles:
+        first = next((bytes([byte]) for byte in b"_=-JAx:" if byte in needle), needle[:1])
+        groups.setdefault(first, []).append(needle)
+    return list(groups.items())
+
+
+_NEEDLES = _by_byte([needle.encode() for needles, _ in _SHAPES for needle in needles])
 
 
 class Redactor:
@@ -80,7 +91,12 @@ class Redactor:
 
     def _suspect(self, raw: bytes) -> bool:
         # Substring search is a hundred times faster than the patterns, and most bodies have none of these.
-        for needle in (*_NEEDLES, *self._escaped):
+        for byte, needles in _NEEDLES:
+            if byte in raw:
+                for needle in needles:
+                    if needle in raw:
+                        return True
+        for needle in self._escaped:
             if needle in raw:
                 return True
         folded = raw.lower()

@@ -212,11 +212,10 @@ class Policy:
             if selection.error:
                 raise Unreadable(selection.error)
             facts = self._facts(selection, subject, group, tool, arguments, context or {}, requester)
-            context_json = canonical(facts)
-            key = (selection.key, context_json)
+            key = (selection.key, canonical(selection.alike(facts)))
             decided = self._decided.get(key)
             if decided is None:
-                decided = self._evaluate(selection, context_json)
+                decided = self._evaluate(selection, canonical(facts))
                 if "now" not in selection.reads:
                     _remember(self._decided, key, decided)
         except (ValueError, TypeError, ArithmeticError, RecursionError) as error:

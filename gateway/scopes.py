@@ -34,6 +34,7 @@ class Selection:
     schema: Any = None  # cedarpy.Schema
     request: Mapping[str, Any] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()  # what of the context the policies look at
+    compared: Mapping[str, frozenset[str]] = field(default_factory=dict)  # see `compared`
 
     def relevant_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments the decision can depend on, as a context that holds nothing else."""
@@ -43,13 +44,26 @@ class Selection:
         return {"args": {name: arguments[name] for name in names & arguments.keys()}} if names else {}
 
 
+    def alike(self, facts: dict[str, Any]) -> dict[str, Any]:
+        """The facts, with every argument left out that is only compared, and with none of its own words."""
+        given = facts.get("args")
+        if not given or not self.compared:
+            return facts
+        same = {
+            name: None if name in self.compared and value not in self.compared[name] else value
+            for name, value in given.items()
+            if type(value) is str
+        }
+        return {**facts, "args": {**given, **same}}
+
+
 class Scopes:
     """Chooses for each subject, action and tool the policies whose scope fits, and remembers the choice."""
 
     def __init__(self, statements: list[Statement], schemas: Schemas) -> None:
         self._statements = statements
         self._schemas = schemas
-        self._sets: dict[tuple[str, ...], tuple[Any, frozenset[str]]] = {}
+        self._sets: dict[tuple[str, ...], tuple[Any, frozenset[str], dict[str, frozenset[str]]]] = {}
         self._known: OrderedDict[tuple[Any, ...], Selection] = OrderedDict()
 
     def select(self, subject: Subject, group: str, tool: Tool) -> Selection:
@@ -81,21 +95,22 @@ class Scopes:
             and _fits(statement.parsed["action"], action, [] if plain else [("Action", group)])
             and _fits(statement.parsed["resource"], resource, [server])
         }
-        policies, looks_at = self._set(chosen)
+        policies, looks_at, words = self._set(chosen)
         schema = self._schemas.of("" if plain else tool.public, looks_at)
         entities = _entities(principal, subject, roles, resource, server, tool)
         parsed = cedarpy.Entities.from_json_str(orjson.dumps(entities).decode(), schema=schema)
         asked = {"principal": principal, "action": action, "resource": resource}
         request = {part: {"type": uid[0], "id": uid[1]} for part, uid in asked.items()}
         never = _never(chosen, request, policies, parsed, schema)
-        return Selection(key, never, "", policies if chosen else None, parsed, schema, request, looks_at)
+        asked_with = policies if chosen else None
+        return Selection(key, never, "", asked_with, parsed, schema, request, looks_at, words)
 
-    def _set(self, chosen: dict[str, Any]) -> tuple[Any, frozenset[str]]:
+    def _set(self, chosen: dict[str, Any]) -> tuple[Any, frozenset[str], dict[str, frozenset[str]]]:
         names = tuple(chosen)
         if names not in self._sets:
             whole = {"staticPolicies": chosen, "templates": {}, "templateLinks": []}
             parsed = cedarpy.PolicySet.from_json_str(orjson.dumps(whole).decode())
-            self._sets[names] = (parsed, reads(chosen.values()))
+            self._sets[names] = (parsed, reads(chosen.values()), compared(chosen.values()))
         return self._sets[names]
 
 
@@ -211,6 +226,59 @@ def reads(policies: Iterable[Mapping[str, Any]]) -> frozenset[str]:
             else:
                 pending.extend(node.values())
     return frozenset(found)
+
+
+def compared(policies: Iterable[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
+    """The arguments that these policies only compare with fixed words, with the words.
+
+    Any two strings that are none of the words are alike to such policies, so that one decision serves both.
+    """
+    words: dict[str, set[str]] = {}
+    otherwise: set[str] = set()
+    pending: list[Any] = [policy.get("conditions", []) for policy in policies]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, list):
+            pending.extend(node)
+        elif isinstance(node, dict):
+            name, among = _comparison(node)
+            if name:
+                words.setdefault(name, set()).update(among)
+            elif "has" in node and _path(node):
+                continue  # whether it is there stays visible
+            elif (path := _path(node)) or node.get("Var") == "context":
+                otherwise.add(path or "args")
+            else:
+                pending.extend(node.values())
+    if "args" in otherwise:
+        return {}
+    return {name: frozenset(found) for name, found in words.items() if f"args.{name}" not in otherwise}
+
+
+def _comparison(node: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The argument this expression compares with nothing but fixed words, and the words."""
+    for operator in ("==", "!=", "contains"):
+        sides = node.get(operator)
+        if not isinstance(sides, dict):
+            continue
+        left, right = sides.get("left"), sides.get("right")
+        for about, fixed in ((left, right), (right, left)):
+            path = _path(about) if isinstance(about, dict) and "." in about else ""
+            values = _fixed(fixed, many=operator == "contains")
+            if path.startswith("args.") and values is not None:
+                return path[5:], [value for value in values if isinstance(value, str)]
+    return "", []
+
+
+def _fixed(node: Any, *, many: bool) -> list[Any] | None:
+    if not isinstance(node, dict):
+        return None
+    if not many:
+        return [node["Value"]] if "Value" in node else None
+    items = node.get("Set")
+    if not isinstance(items, list) or not all(isinstance(item, dict) and "Value" in item for item in items):
+        return None
+    return [item["Value"] for item in items]
 
 
 def _path(node: Mapping[str, Any]) -> str:

@@ -370,6 +370,50 @@ def test_preselection_and_memory_never_change_a_decision() -> None:
     assert seen == {"call", "request", "deny"}
 
 
+WORDS = [
+    'context.args.s == "prod"',
+    'context.args.s != "prod"',
+    '"prod" == context.args.s',
+    '["prod", "stage"].contains(context.args.s)',
+    'context.args.s like "pr*d"',
+    'context.args.s == "prod" || context.args.s like "x*"',
+    "context.args.s == context.environment",
+    'context.args.s == "prod" || (context.args has q && context.args.s == context.args.q)',
+    'context.args has q && context.args.q == "prod"',
+    "context.args has q",
+    'context.args has m && context.args.m == "prod"',
+    'context.args has u && context.args.u == "prod"',
+    'context.args has o && context.args.o has name && context.args.o.name == "prod"',
+    'context.args has l && context.args.l.contains("prod")',
+    "context.args has l && context.args.l.contains(context.args.s)",
+    'if context.args.s == "prod" then context.args has q else context.args has b',
+]
+
+
+@pytest.mark.parametrize("condition", WORDS)
+def test_what_is_remembered_for_some_words_is_right_for_every_other(condition: str) -> None:
+    """Decisions one after the other, against those of a policy that remembers nothing."""
+    kept = Policy.parse(forbids(condition), [TRANSFER])
+    words = ["", "prod", "stage", "prods", "x1", "pr d", "local", "Prod", "\x00", '"prod"', "null"]
+    every = [{"s": word, "o": {"name": "a"}, "l": [], "i": 1, "b": True, "m": word} for word in words]
+    every += [{**one, "q": word} for one in every for word in words[:3]]
+    every += [
+        {**one, "u": word, "l": [word], "o": {"name": word}} for one in every[:11] for word in words[:3]
+    ]
+    random.Random(2).shuffle(every)
+    for arguments in every:
+        context = {"environment": "local", "labels": []}
+        expected = kept.for_tools([TRANSFER]).decide(LOGS, "call", TRANSFER, arguments, context)
+        assert kept.decide(LOGS, "call", TRANSFER, arguments, context) == expected, arguments
+
+
+def test_words_a_rule_does_not_name_are_decided_once() -> None:
+    policy = Policy.parse(forbids('context.args.s == "prod"'), [TRANSFER])
+    decisions = [policy.decide(LOGS, "call", TRANSFER, {"s": f"word {n}"}) for n in range(50)]
+    assert all(decision is decisions[0] for decision in decisions)
+    assert policy.decide(LOGS, "call", TRANSFER, {"s": "prod"}).verdict == "deny"
+
+
 def _cedar(
     whole: Any, schema: Any, subject: Subject, group: str, target: Any, arguments: Any, context: Any
 ) -> bool:

@@ -116,6 +116,13 @@ class Recording:
         return self._part("traces.json", _read_spans)
 
     @property
+    def dependencies(self) -> list[tuple[str, str]]:
+        """Who calls whom, where that was recorded apart from traces."""
+        if not (self.root / "dependencies.json").exists():
+            return []
+        return self._part("dependencies.json", _read_dependencies)
+
+    @property
     def answers(self) -> dict[str, list[tuple[float, str]]]:
         return self._part("answers/kubernetes.ndjson", _read_answers)
 
@@ -205,6 +212,10 @@ def _read_list(path: Path) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         raise TypeError("a JSON list is expected")
     return value
+
+
+def _read_dependencies(path: Path) -> list[tuple[str, str]]:
+    return [(str(edge["caller"]), str(edge["callee"])) for edge in _read_list(path)]
 
 
 def _read_metrics(path: Path) -> list[MetricSeries]:

@@ -9,7 +9,7 @@ from typing import Annotated
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from tool_servers.errors import NotFound
+from tool_servers.errors import NotFound, NotRecorded
 from tool_servers.recording import RecordedSpan
 from tool_servers.toolkit import (
     READ,
@@ -59,7 +59,15 @@ def build(world: World) -> ToolServer:
         start: Start = "", end: End = "", limit: Limit = 200, cursor: Cursor = ""
     ) -> Annotated[CallToolResult, Edges]:
         """Show which service calls which, how often, how many calls fail and how long they take."""
-        edges = _edges(spans("", *window(start, end, world.clock())))
+        recorded = world.recording().dependencies
+        first, last = window(start, end, world.clock())
+        try:
+            edges = _edges(spans("", first, last))
+        except NotRecorded:
+            if not recorded:
+                raise
+            edges = []
+        edges = _with_recorded(edges, recorded)
         chosen, lines, after = page(edges, limit, cursor, ["dependencies", start, end], _edge_text)
         return reply(listing(f"{len(edges)} edges", lines, after), Edges(edges=chosen, next_cursor=after))
 
@@ -204,7 +212,20 @@ def _edges(spans: Iterable[RecordedSpan]) -> list[Edge]:
     return edges
 
 
+def _with_recorded(edges: list[Edge], recorded: list[tuple[str, str]]) -> list[Edge]:
+    """The edges that spans show, and those of the recorded call graph that they do not."""
+    seen = {(edge.caller, edge.callee) for edge in edges}
+    more = [
+        Edge(caller=caller, callee=callee, calls=0, errors=0, p50_ms=0.0, p95_ms=0.0)
+        for caller, callee in recorded
+        if (caller, callee) not in seen
+    ]
+    return sorted([*edges, *more], key=lambda edge: (edge.caller, edge.callee))
+
+
 def _edge_text(edge: Edge) -> str:
+    if not edge.calls:
+        return f"{edge.caller} -> {edge.callee} (known from the call graph, no calls traced)"
     return (
         f"{edge.caller} -> {edge.callee} calls={edge.calls} errors={edge.errors} "
         f"p50={format_number(edge.p50_ms)}ms p95={format_number(edge.p95_ms)}ms"

@@ -10,7 +10,10 @@ from typing import Any
 class CallGraph:
     """Edges from callers to callees."""
 
-    def __init__(self, edges: Iterable[tuple[str, str]]) -> None:
+    def __init__(
+        self, edges: Iterable[tuple[str, str]], calls: dict[tuple[str, str], float] | None = None
+    ) -> None:
+        self.calls = calls or {}
         self.callees: dict[str, set[str]] = defaultdict(set)
         self.callers: dict[str, set[str]] = defaultdict(set)
         for caller, callee in edges:
@@ -21,7 +24,8 @@ class CallGraph:
     @classmethod
     def of(cls, data: dict[str, Any]) -> CallGraph:
         """From the structured answer of `traces__dependencies`."""
-        return cls((e["caller"], e["callee"]) for e in data.get("edges", ()))
+        edges = [(e["caller"], e["callee"], float(e.get("calls") or 0)) for e in data.get("edges", ())]
+        return cls([(a, b) for a, b, _ in edges], {(a, b): n for a, b, n in edges if n})
 
     @property
     def services(self) -> set[str]:
@@ -34,6 +38,12 @@ class CallGraph:
     def below(self, service: str) -> list[str]:
         """Everybody a service calls, directly or not, nearest first."""
         return _reach(self.callees, service)
+
+    def share(self, caller: str, callee: str) -> float:
+        """Which part of the calls to a service one caller makes; all of them where nobody counted."""
+        counted = {one: self.calls.get((one, callee), 0.0) for one in self.callers.get(callee, set())}
+        total = sum(counted.values())
+        return counted.get(caller, 0.0) / total if total and all(counted.values()) else 1.0
 
     def path_up(self, service: str) -> list[str]:
         """One way from an entry of the system down to a service."""

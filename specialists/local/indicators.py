@@ -16,7 +16,7 @@ KINDS: tuple[tuple[Kind, str], ...] = (
     ("expiry", r"(expir\w*|not_?after|validity|days_left|remaining_(seconds|days))"),
     (
         "success",
-        r"(success|availability|apdex|healthy|goodput|hit)_?(rate|ratio|pct|percent|per|total)?(_|$)",
+        r"(success|availability|apdex|healthy|goodput|hit(?!s))(_?(rate|ratio|pct|percent|per|total))?",
     ),
     ("restarts", r"(restart|crash_?loop|oom_?kill|evict\w*|reschedul\w*)"),
     (
@@ -33,7 +33,7 @@ KINDS: tuple[tuple[Kind, str], ...] = (
     ),
     (
         "latency",
-        r"(latency|duration|response_?time|p50|p75|p90|p95|p99|p999|elapsed|wait|time|delay|ttfb|rtt|slow)",
+        r"(latency|lat|duration|response_?time|p50|p75|p90|p95|p99|p999|elapsed|wait|time|delay|ttfb|rtt|slow)",
     ),
     ("calls", r"(per_request|per_call|queries_per|calls_per|fan_?out)"),
     ("disk", r"(disk|volume|filesystem|storage|inode\w*|iops|io)"),

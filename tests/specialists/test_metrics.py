@@ -17,7 +17,7 @@ from tests.specialists.relay import ask, relay
 
 def investigate(incident: Incident, tmp_path) -> Finding:
     async def run() -> Finding:
-        async with relay(incident.write(), tmp_path / "state", ("metrics",)) as through:
+        async with relay(incident.write(), tmp_path / "state", ("metrics", "traces")) as through:
             finding = await ask(MetricsSpecialist(), incident.task("metrics"), through)
             for claim in (*finding.claims, *finding.causes):
                 assert all(through.stands(e) for e in claim.evidence)
@@ -168,13 +168,13 @@ def test_healthy_metrics_give_no_symptom_and_no_cause(tmp_path):
     assert "got worse" in finding.summary
 
 
-def test_many_series_are_read_in_longer_steps_within_three_calls(tmp_path):
+def test_many_series_are_read_in_longer_steps_within_three_calls_and_one_for_the_graph(tmp_path):
     incident = Incident(tmp_path)
     incident.series("orders", "error_ratio", 0.003, 0.4, "ratio")
     for i in range(60):
         incident.series(f"worker-{i}", "queue_depth", 10, None)
     finding = investigate(incident, tmp_path)
-    assert finding.calls <= 3 and finding.missing == ()
+    assert finding.calls <= 4 and finding.missing == ()
     assert finding.causes[0].object == "service/orders"
 
 
@@ -184,7 +184,7 @@ def test_no_metrics_is_said_not_guessed(tmp_path):
     (root / "metrics.csv").unlink()
 
     async def run() -> Finding:
-        async with relay(root, tmp_path / "state", ("metrics",)) as through:
+        async with relay(root, tmp_path / "state", ("metrics", "traces")) as through:
             return await ask(MetricsSpecialist(), incident.task("metrics"), through)
 
     finding = asyncio.run(run())

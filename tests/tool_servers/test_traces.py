@@ -1,5 +1,7 @@
 """The traces server over a recording."""
 
+import json
+
 import pytest
 
 from tests.tool_servers.making import ask, at, data, refusal, text_of
@@ -69,3 +71,19 @@ async def test_children_that_overlap_are_not_counted_twice(world, recording):
     )
     spans = (await data(world, "traces", "trace", trace_id="x"))["spans"]
     assert spans[0]["self_ms"] == 20
+
+
+async def test_a_recorded_call_graph_stands_beside_what_spans_show(world, recording):
+    graph = [{"caller": "shop", "callee": "orders"}, {"caller": "orders", "callee": "bank"}]
+    (recording / "dependencies.json").write_text(json.dumps(graph))
+    found = await data(world, "traces", "dependencies", start=at(40))
+    edges = {(edge["caller"], edge["callee"]): edge["calls"] for edge in found["edges"]}
+    assert edges == {("shop", "orders"): 10, ("orders", "db"): 110, ("orders", "bank"): 0}
+
+
+async def test_a_recorded_call_graph_is_served_without_any_trace(world, recording):
+    (recording / "traces.json.gz").unlink()
+    assert "no traces" in await refusal(world, "traces", "dependencies")
+    (recording / "dependencies.json").write_text('[{"caller": "orders", "callee": "bank"}]')
+    text = text_of(await ask(world, "traces", "dependencies"))
+    assert text.splitlines()[1] == "orders -> bank (known from the call graph, no calls traced)"

@@ -54,7 +54,10 @@ def test_every_package_has_the_same_doors(package, door):
 
 def test_only_the_coordinator_imports_another_package_of_ours():
     done = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stdout
 
@@ -64,7 +67,8 @@ def test_no_path_of_one_machine_stands_in_the_repository():
     found = [
         f"{path}:{number}: {line.strip()[:80]}"
         for path in tracked()
-        if path.endswith((".py", ".md", ".toml", ".txt", ".json", ".yaml", ".cedar", ".sh")) or "/" not in path
+        if path.endswith((".py", ".md", ".toml", ".txt", ".json", ".yaml", ".cedar", ".sh"))
+        or "/" not in path
         if path != "tests/house/test_layout.py"
         for number, line in enumerate((ROOT / path).read_text(errors="replace").splitlines(), 1)
         if place.search(line)
@@ -74,7 +78,9 @@ def test_no_path_of_one_machine_stands_in_the_repository():
 
 def test_constraints_hold_names_and_versions_only():
     lines = (ROOT / "constraints.txt").read_text().split("\n")
-    assert [line for line in lines if line and not re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.!+]+", line)] == []
+    assert [
+        line for line in lines if line and not re.fullmatch(r"[A-Za-z0-9_.-]+==[A-Za-z0-9.!+]+", line)
+    ] == []
 
 
 def test_every_dependency_is_pinned():

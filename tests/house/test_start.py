@@ -6,7 +6,17 @@ import time
 from pathlib import Path
 
 POINTSMAN = Path(sys.executable).with_name("pointsman")
-HEAVY = ("langgraph", "langchain", "langchain_core", "langchain_openai", "mcp", "chromadb", "numpy", "aiohttp", "pydantic")
+HEAVY = (
+    "langgraph",
+    "langchain",
+    "langchain_core",
+    "langchain_openai",
+    "mcp",
+    "chromadb",
+    "numpy",
+    "aiohttp",
+    "pydantic",
+)
 
 
 def test_help_names_every_command_of_the_design():

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
-
 from gateway import servers_file
 from gateway.admin import Admin, builtin_tools
 from gateway.approvals import Approvals
@@ -21,6 +19,7 @@ from gateway.checkpoints import Checkpoints
 from gateway.children import Children
 from gateway.errors import PolicyError, ServersFileError
 from gateway.front import Front
+from gateway.http_client import Pool
 from gateway.index import Index
 from gateway.ledger import Ledger
 from gateway.methods import Methods
@@ -36,7 +35,7 @@ from gateway.targets import Targets
 from gateway.tokens import Tokens
 from gateway.types import Subject
 from gateway.upstream import Upstream
-from gateway.upstream_http import HttpUpstream, client_pool
+from gateway.upstream_http import HttpUpstream
 from gateway.upstream_stdio import StdioUpstream
 
 log = logging.getLogger("gateway")
@@ -128,7 +127,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         approvals = await Approvals(store, ledger, expiry_seconds=settings.approval_seconds).prepare()
         tokens = await Tokens(store).prepare()
         await ledger.recover()
-        pool = await stack.enter_async_context(client_pool(settings.connect_seconds))
+        pool = await stack.enter_async_context(Pool(settings.connect_seconds))
         references = References(home, settings.recording, settings.source)
         path = servers_file.locate(settings.servers, home)
         children_entries = servers_file.load(path).children
@@ -195,7 +194,7 @@ class Maker:
         settings: Settings,
         references: References,
         children: Children,
-        pool: aiohttp.ClientSession,
+        pool: Pool,
         redactor: Redactor,
     ) -> None:
         self._settings = settings

@@ -33,9 +33,9 @@ class HttpSession:
         """Shake hands as the given client."""
         number = next(self.upstream.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": params}
-        async with self.upstream.exchange("POST", self._headers, message) as response:
+        with await self.upstream.exchange("POST", self._headers, message) as response:
             answer = await self.upstream.read(response, number, self._unexpected)
-            if session := response.headers.get("Mcp-Session-Id"):
+            if session := response.headers.get("mcp-session-id"):
                 self._headers["Mcp-Session-Id"] = session
         if answer is None:
             raise UpstreamFailed("initialize", "it closed the stream before it answered")
@@ -50,7 +50,7 @@ class HttpSession:
         number = next(self.upstream.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         try:
-            async with self.upstream.exchange("POST", self._headers, message) as response:
+            with await self.upstream.exchange("POST", self._headers, message) as response:
                 if response.status == 404 and "Mcp-Session-Id" in self._headers:
                     self.gone = True
                     raise UpstreamFailed(
@@ -82,7 +82,7 @@ class HttpSession:
                 raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
             await asyncio.sleep(min(wait, 10_000) / 1000)
             headers = {**self._headers, "Accept": "text/event-stream", "Last-Event-ID": last}
-            async with self.upstream.exchange("GET", headers) as again:
+            with await self.upstream.exchange("GET", headers) as again:
                 if again.status != 200:
                     raise UpstreamFailed(
                         "read", f"it does not resume its answer (HTTP {again.status})", sent=True
@@ -116,7 +116,7 @@ class HttpSession:
             log.info("%s: %s not delivered (%s)", self.upstream.entry.name, method, error)
 
     async def _post(self, message: dict[str, Any]) -> None:
-        async with self.upstream.exchange("POST", self._headers, message) as response:
+        with await self.upstream.exchange("POST", self._headers, message) as response:
             if response.status not in ACCEPTED:
                 log.info("%s: %s for a notification", self.upstream.entry.name, response.status)
 
@@ -140,7 +140,7 @@ class HttpSession:
 
         while not self.gone:
             try:
-                async with self.upstream.exchange("GET", headers) as response:
+                with await self.upstream.exchange("GET", headers) as response:
                     if response.status != 200 or response.content_type != "text/event-stream":
                         return  # it offers no such stream
                     await self.upstream.read_events(response, None, self._unasked, mark)
@@ -172,7 +172,8 @@ class HttpSession:
             self._listening.cancel()
         if "Mcp-Session-Id" in self._headers:
             try:
-                async with asyncio.timeout(2), self.upstream.exchange("DELETE", self._headers):
-                    pass
+                async with asyncio.timeout(2):
+                    with await self.upstream.exchange("DELETE", self._headers):
+                        pass
             except (TimeoutError, UpstreamFailed) as error:
                 log.info("%s: session not closed (%s)", self.upstream.entry.name, error)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import itertools
 import logging
-import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
-from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.resolver import ThreadedResolver
-from yarl import URL
 
 from gateway import strictjson
 from gateway.bridge import Bridge
 from gateway.caller import Caller
 from gateway.errors import RpcError, UpstreamFailed
+from gateway.http_client import Address, Pool, Response, forbidden_address
 from gateway.http_session import HttpSession
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
@@ -43,60 +36,13 @@ ACCEPT = "application/json, text/event-stream"
 OURSELVES = Subject("gateway:service")
 
 
-def client_pool(connect_seconds: float) -> aiohttp.ClientSession:
-    """The one HTTP client of the process: no cookies, no proxy of the environment, no compression."""
-    connector = aiohttp.TCPConnector(
-        limit=0, keepalive_timeout=4, resolver=GuardedResolver(), ttl_dns_cache=10
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
-        headers={"User-Agent": AGENT, "Accept-Encoding": "identity"},
-        auto_decompress=False,
-        trust_env=False,
-        read_bufsize=2**18,
-    )
-
-
-def forbidden_address(host: str) -> bool:
-    """Whether no tool server stands at this address: link-local (cloud metadata), multicast, unspecified."""
-    try:
-        address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
-    except ValueError:
-        return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_link_local or address.is_multicast or address.is_unspecified
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves a name to addresses a tool server may stand at; what is checked is connected to."""
-
-    def __init__(self) -> None:
-        self._inner = ThreadedResolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """The allowed addresses of the host."""
-        found = await self._inner.resolve(host, port, family)
-        if allowed := [one for one in found if not forbidden_address(one["host"])]:
-            return allowed
-        raise OSError(None, f"{host} resolves to an address no tool server may have")
-
-    async def close(self) -> None:
-        """Nothing to let go of."""
-
-
 class HttpUpstream:
     """One tool server at a URL."""
 
-    def __init__(
-        self, entry: ServerEntry, url: str, headers: dict[str, str], http: aiohttp.ClientSession, limit: int
-    ) -> None:
+    def __init__(self, entry: ServerEntry, url: str, headers: dict[str, str], http: Pool, limit: int) -> None:
         self.entry = entry
         self.url = url
-        self._target = URL(url)
+        self._address = Address.of(url, AGENT)
         self.http = http
         self.limit = limit
         self.info: dict[str, Any] = {}
@@ -115,7 +61,7 @@ class HttpUpstream:
 
     async def connect(self) -> None:
         """Learn the server's era and what it offers."""
-        host = urlsplit(self.url).hostname or ""
+        host = self._address.host
         if forbidden_address(host):
             raise UpstreamFailed("resolve", f"{host} is an address no tool server may have")
         caller = Caller(OURSELVES, info=CLIENT_INFO)
@@ -184,46 +130,31 @@ class HttpUpstream:
             headers["Mcp-Name"] = encode_header(named)
         number = caller.request_id if method == "subscriptions/listen" else next(self.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": body}
-        async with self.exchange("POST", headers, message) as response:
+        with await self.exchange("POST", headers, message) as response:
             answer = await self.read(response, number, caller.notify)
         if answer is None:
             raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
         return result_of(answer)
 
-    @asynccontextmanager
     async def exchange(
         self, verb: str, headers: dict[str, str], message: dict[str, Any] | None = None
-    ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """One HTTP exchange from the pool; connection trouble becomes UpstreamFailed."""
-        sent = False
-        try:
-            async with self.http.request(
-                verb,
-                self._target,
-                data=orjson.dumps(message) if message is not None else None,
-                headers=headers,
-                allow_redirects=False,
-            ) as response:
-                sent = True
-                if 300 <= response.status < 400:
-                    raise UpstreamFailed(
-                        "connect", f"it redirects (HTTP {response.status}): register the new address"
-                    )
-                yield response
-        except aiohttp.ClientConnectorError as error:
-            raise UpstreamFailed("connect", f"cannot reach {self.url}: {error.strerror or error}") from None
-        except aiohttp.ClientError as error:
-            stage = "read" if sent else "send"
-            raise UpstreamFailed(
-                stage, f"the connection broke: {error or type(error).__name__}", sent=True
-            ) from None
+    ) -> Response:
+        """Send one request over the pool; its answer, to be left when it is read."""
+        body = orjson.dumps(message) if message is not None else b""
+        response = await self.http.request(verb, self._address, headers, body)
+        if 300 <= response.status < 400:
+            with response:
+                raise UpstreamFailed(
+                    "connect", f"it redirects (HTTP {response.status}): register the new address"
+                )
+        return response
 
     async def read(
-        self, response: aiohttp.ClientResponse, number: Any, take: Callable[[dict[str, Any]], Any]
+        self, response: Response, number: Any, take: Callable[[dict[str, Any]], Any]
     ) -> dict[str, Any] | None:
         """The answer to request `number`; what comes before goes to `take`. None: the stream ended first."""
         kind = response.content_type
-        if response.headers.get("Content-Encoding", "identity") != "identity":
+        if response.headers.get("content-encoding", "identity") != "identity":
             raise UpstreamFailed("read", "it compresses its answer although nobody asked it to", sent=True)
         if kind == "text/event-stream" and response.status == 200:
             return await self.read_events(response, number, take)
@@ -245,14 +176,14 @@ class HttpUpstream:
 
     async def read_events(
         self,
-        response: aiohttp.ClientResponse,
+        response: Response,
         number: Any,
         take: Callable[[dict[str, Any]], Any],
         mark: Callable[[str, int | None], None] = lambda number, retry: None,
     ) -> dict[str, Any] | None:
         """The answer to request `number` out of a stream of events."""
         reader = EventReader(self.limit)
-        async for chunk in response.content.iter_any():
+        async for chunk in response.chunks():
             try:
                 events = list(reader.feed(chunk))
             except ValueError as error:
@@ -270,23 +201,23 @@ class HttpUpstream:
                     return message
         return None
 
-    async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        if (response.content_length or 0) > self.limit:
-            raise UpstreamFailed(
-                "read", f"{response.content_length} bytes are too many", sent=True, refusal="result_too_large"
-            )
-        parts, size = [], 0
-        async for chunk in response.content.iter_any():
-            size += len(chunk)
-            if size > self.limit:
-                raise UpstreamFailed(
-                    "read",
-                    f"more than {self.limit} bytes are too many",
-                    sent=True,
-                    refusal="result_too_large",
-                )
-            parts.append(chunk)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+    async def _body(self, response: Response) -> bytes:
+        if response.content_length > self.limit:
+            raise self._too_large(f"{response.content_length} bytes")
+        if (whole := response.whole()) is None:
+            parts, size = [], 0
+            async for chunk in response.chunks():
+                size += len(chunk)
+                if size > self.limit:
+                    raise self._too_large(f"more than {self.limit} bytes")
+                parts.append(chunk)
+            whole = b"".join(parts)
+        if len(whole) > self.limit:
+            raise self._too_large(f"{len(whole)} bytes")
+        return whole
+
+    def _too_large(self, size: str) -> UpstreamFailed:
+        return UpstreamFailed("read", f"{size} are too many", sent=True, refusal="result_too_large")
 
     def parse(self, raw: bytes) -> Any:
         """One message of the server, read strictly."""

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from importlib.metadata import entry_points, version
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -28,7 +29,10 @@ class Command(NamedTuple):
 
 
 cases_app = typer.Typer(
-    rich_markup_mode=None, no_args_is_help=True, add_completion=False, help="List, show and resume cases."
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    help="List, show, resume and record cases.",
 )
 
 
@@ -103,6 +107,19 @@ def report_case(case: str, as_json: AsJson = False) -> None:
     from coordinator.commands import run_report
 
     run_report(case, as_json)
+
+
+@cases_app.command("record")
+def record_case(
+    case: str,
+    directory: Annotated[Path, typer.Argument(help="a new directory for the recording")],
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Write what a case's tools answered as a recording, to be triaged again as a test."""
+    from coordinator.recording import run_record
+
+    run_record(case, directory, as_json, config)
 
 
 def doctor(as_json: AsJson = False, config: Config = None) -> None:

@@ -7,8 +7,7 @@ from typing import Annotated, Any, Protocol
 from mcp.types import CallToolResult
 from pydantic import Field
 
-from tool_servers.errors import NotRecorded
-from tool_servers.recording import answer_key
+from tool_servers.answers import text_of
 from tool_servers.toolkit import READ, TEXT_LIMIT, ToolServer, clip, reply
 from tool_servers.world import World
 
@@ -125,13 +124,8 @@ class RecordedAnswers:
         self._world = world
 
     def answer(self, tool: str, arguments: dict[str, Any]) -> str:
-        """The newest answer to exactly this call that is not later than the clock."""
-        clock = self._world.clock()
-        versions = self._world.recording().answers.get(answer_key(tool, arguments), [])
-        known = [text for since, text in versions if since <= clock]
-        if not known:
-            raise NotRecorded(answer_key(tool, arguments))
-        return known[-1]
+        """The recorded answer to this call."""
+        return text_of(self._world, "kubernetes", tool, arguments)
 
 
 if __name__ == "__main__":

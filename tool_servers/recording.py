@@ -10,12 +10,15 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import orjson
 
 from tool_servers.errors import BadRecording, NotRecorded
 from tool_servers.toolkit import parse_time
+
+if TYPE_CHECKING:
+    from tool_servers.answers import Answers
 
 FORMAT = "pointsman-recording/1"
 KEPT = 4  # recordings held in memory
@@ -122,9 +125,11 @@ class Recording:
             return []
         return self._part("dependencies.json", _read_dependencies)
 
-    @property
-    def answers(self) -> dict[str, list[tuple[float, str]]]:
-        return self._part("answers/kubernetes.ndjson", _read_answers)
+    def answers(self, server: str) -> Answers | None:
+        """The recorded answers of a server, if there are any."""
+        if not any((self.root / f"answers/{server}.ndjson{end}").exists() for end in ("", ".gz")):
+            return None
+        return self._part(f"answers/{server}.ndjson", _read_answers)
 
     @property
     def runbooks(self) -> list[Path]:
@@ -266,22 +271,10 @@ def lines_of(records: Iterable[dict[str, Any]]) -> list[Line]:
     return lines
 
 
-def _read_answers(path: Path) -> dict[str, list[tuple[float, str]]]:
-    answers: dict[str, list[tuple[float, str]]] = {}
-    for record in _json_lines(path):
-        since = parse_time(record["at"]) if record.get("at") else float("-inf")
-        answers.setdefault(answer_key(record["tool"], record.get("arguments", {})), []).append(
-            (since, record["text"])
-        )
-    for versions in answers.values():
-        versions.sort(key=lambda version: version[0])
-    return answers
+def _read_answers(path: Path) -> Answers:
+    from tool_servers.answers import Answers
 
-
-def answer_key(tool: str, arguments: dict[str, Any]) -> str:
-    """What a recorded answer is found by: the tool and the arguments that are not defaults."""
-    given = {name: value for name, value in arguments.items() if value not in ("", False, None)}
-    return f"{tool} {json.dumps(given, sort_keys=True)}"
+    return Answers(_json_lines(path))
 
 
 def _read_spans(path: Path) -> list[RecordedSpan]:

@@ -31,7 +31,11 @@ TOKEN = "TOOL_SERVERS_TOKEN"
 
 def build(name: str, world: World) -> ToolServer:
     """Build one server by its name."""
-    return import_module(f"tool_servers.{name}").build(world)
+    from tool_servers.answers import Replay
+
+    server = import_module(f"tool_servers.{name}").build(world)
+    server.replay = Replay(name, world)
+    return server
 
 
 class Bundle:

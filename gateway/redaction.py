@@ -17,7 +17,7 @@ KEYS = frozenset(
     cookie setcookie credential credentials""".split()  # noqa: SIM905
 )
 # None of KEYS can be there without one of these, whatever the case, dashes and underscores.
-_KEY_PARTS = (b"pass", b"pwd", b"secret", b'key":', b"token", b"authorization", b"cookie", b"credential")
+_KEY_PARTS = ("pass", "pwd", "secret", 'key":', "token", "authorization", "cookie", "credential")
 
 # What a secret looks like: a literal that has to be there, then a pattern that is linear to search.
 _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
@@ -41,16 +41,16 @@ _SHAPES: tuple[tuple[tuple[str, ...], str], ...] = (
 _PATTERNS = tuple((needles, re.compile(pattern)) for needles, pattern in _SHAPES)
 
 
-def _by_byte(needles: list[bytes]) -> list[tuple[bytes, list[bytes]]]:
-    """The needles by a byte of theirs that bodies seldom have: looking for one byte costs next to nothing."""
-    groups: dict[bytes, list[bytes]] = {}
+def _by_letter(needles: list[str]) -> list[tuple[str, list[str]]]:
+    """The needles by a letter of theirs that bodies seldom have: one letter is looked for in no time."""
+    groups: dict[str, list[str]] = {}
     for needle in needles:
-        first = next((bytes([byte]) for byte in b"_=-JAx:" if byte in needle), needle[:1])
-        groups.setdefault(first, []).append(needle)
+        letter = next((letter for letter in "_=-JAx:" if letter in needle), needle[0])
+        groups.setdefault(letter, []).append(needle)
     return list(groups.items())
 
 
-_NEEDLES = _by_byte([needle.encode() for needles, _ in _SHAPES for needle in needles])
+_NEEDLES = _by_letter([needle for needles, _ in _SHAPES for needle in needles])
 
 
 class Redactor:
@@ -58,14 +58,14 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._values: list[str] = []
-        self._escaped: list[bytes] = []
+        self._escaped: list[str] = []
         self.know(secrets)
 
     def know(self, secrets: Iterable[str]) -> None:
         """Remember further secret values; those under six characters would hide ordinary words."""
         values = {*self._values, *(value for value in secrets if len(value) >= 6)}
         self._values = sorted(values, key=lambda value: (-len(value), value))  # the longest goes first
-        self._escaped = [canonical(value)[1:-1] for value in self._values]
+        self._escaped = [canonical(value)[1:-1].decode() for value in self._values]
 
     def text(self, text: str) -> str:
         """The text with every secret replaced."""
@@ -91,15 +91,16 @@ class Redactor:
 
     def _suspect(self, raw: bytes) -> bool:
         # Substring search is a hundred times faster than the patterns, and most bodies have none of these.
-        for byte, needles in _NEEDLES:
-            if byte in raw:
+        text = raw.decode()
+        for letter, needles in _NEEDLES:
+            if letter in text:
                 for needle in needles:
-                    if needle in raw:
+                    if needle in text:
                         return True
         for needle in self._escaped:
-            if needle in raw:
+            if needle in text:
                 return True
-        folded = raw.lower()
+        folded = text.lower()
         for part in _KEY_PARTS:  # noqa: SIM110 (a generator costs more than the search)
             if part in folded:
                 return True

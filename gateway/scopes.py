@@ -43,7 +43,6 @@ class Selection:
         names = {name[5:] for name in self.reads if name.startswith("args.")}
         return {"args": {name: arguments[name] for name in names & arguments.keys()}} if names else {}
 
-
     def alike(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts, with every argument left out that is only compared, and with none of its own words."""
         given = facts.get("args")

@@ -1,7 +1,31 @@
 """Alerts of our own writing that no runbook of a Kubernetes, monitoring or code-hosting team covers.
 
-Most are about other software and other trades; the right answer to each of them is nothing.
+`ALERTS` are about other software and other trades; `NEAR` are about software that runs in the same clusters
+and is worded like the alerts that do have pages. The right answer to each of them is nothing.
 """
+
+NEAR = (
+    "Longhorn volume is degraded: one of three replicas has not been rebuilt for 20 minutes.",
+    "Linkerd proxies in the namespace cannot reach the identity service and their certificates expire soon.",
+    "Keycloak realm has had more than 50 failed logins a minute for 10 minutes.",
+    "RabbitMQ node is above its memory high watermark and blocks all publishers.",
+    "RabbitMQ queue has more than 100000 ready messages and no consumer.",
+    "NATS JetStream stream is without a leader; publishes are not acknowledged.",
+    "ClickHouse replica is read-only because it lost its session with the keeper.",
+    "Harbor registry replication to the second site has failed three times in a row.",
+    "Jenkins controller has had more than 30 builds in the queue for an hour and no free executor.",
+    "Solr collection has a shard without an active replica; searches return partial results.",
+    "Calico node is not ready on 2 of 12 nodes: BIRD is not live.",
+    "MetalLB address pool is exhausted; 4 services of type LoadBalancer are without an address.",
+    "Tekton pipeline runs have been pending for more than 15 minutes.",
+    "Knative revision cannot scale from zero: the activator has 200 requests waiting.",
+    "Crossplane managed resources are not in sync with the cloud provider for 30 minutes.",
+    "Karpenter cannot launch a node for 12 unschedulable pods: no instance type fits.",
+    "Temporal task queue has a backlog of 8000 activity tasks; schedule-to-start latency is above one minute.",
+    "Trino coordinator fails queries because the cluster is out of memory.",
+    "Spark application has lost 6 of 10 executors in five minutes.",
+    "Zipkin collector drops more than 5 percent of all spans.",
+)
 
 ALERTS = (
     "Consumer group checkout-events is 1.2 million messages behind on topic orders, and the lag still grows.",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator.evaluation import writing
 from coordinator.evaluation.cases import NOTHING, BenchCase, DataSet, Row, nothing_there
-from coordinator.evaluation.no_page import ALERTS
+from coordinator.evaluation.no_page import ALERTS, NEAR
 from specialists.toolbox import Toolbox
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ def find(directory: Path) -> list[BenchCase]:
         for row in rows
     ]
     own = [
-        BenchCase(f"no-page-{n}", root, (NOTHING,), "no page", question=text)
-        for n, text in enumerate(ALERTS, start=1)
+        BenchCase(f"{name.replace(' ', '-')}-{n}", root, (NOTHING,), name, question=text)
+        for name, texts in (("no page", ALERTS), ("no page but near", NEAR))
+        for n, text in enumerate(texts, start=1)
     ]
     return known + own
 

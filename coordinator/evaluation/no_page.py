@@ -21,7 +21,7 @@ NEAR = (
     "Knative revision cannot scale from zero: the activator has 200 requests waiting.",
     "Crossplane managed resources are not in sync with the cloud provider for 30 minutes.",
     "Karpenter cannot launch a node for 12 unschedulable pods: no instance type fits.",
-    "Temporal task queue has a backlog of 8000 activity tasks; schedule-to-start latency is above one minute.",
+    "Temporal task queue has a backlog of 8000 activity tasks; they start more than a minute late.",
     "Trino coordinator fails queries because the cluster is out of memory.",
     "Spark application has lost 6 of 10 executors in five minutes.",
     "Zipkin collector drops more than 5 percent of all spans.",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
 
 import cedarpy
 
+from gateway.canonical import canonical
 from gateway.cedar_values import REST, UNTYPED, Shape, shape_of
 from gateway.errors import PolicyError
 from gateway.types import Tool
@@ -19,6 +20,7 @@ OTHER = {
     "prompt": "Prompt",
 }  # the actions that are not about tools, and what they are about
 
+AT_ONCE = 100  # tools of one schema
 _STRING = {"type": "String"}
 _STRINGS = {"type": "Set", "element": _STRING}
 _BOOL = {"type": "Boolean"}
@@ -36,6 +38,11 @@ _CASE = {
 }
 
 
+def _shaped(tool: Tool) -> tuple[Shape, bytes]:
+    shape = shape_of(tool.definition.get("inputSchema"))
+    return shape, canonical(shape.cedar())
+
+
 def _record(fields: dict[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
     return {
         "type": "Record",
@@ -44,25 +51,36 @@ def _record(fields: dict[str, tuple[dict[str, Any], bool]]) -> dict[str, Any]:
 
 
 class Schemas:
-    """The schema of all tools, and small ones of what a single request, or a general rule, is about.
+    """Schemas of all tools, some at a time, and small ones of what one request, or a general rule, is about.
 
     Cedar copies a schema's actions into every request's entities, and checks the whole context against it:
     a request is asked with its own tool only, and with that part of the context its policies look at.
     """
 
-    def __init__(self, tools: Iterable[Tool]) -> None:
-        self.shapes = {tool.public: shape_of(tool.definition.get("inputSchema")) for tool in tools}
+    def __init__(self, tools: Iterable[Tool], before: Schemas | None = None) -> None:
+        known = before._of_tools if before is not None else {}
+        self._of_tools = {(t.public, t.digest): known.get((t.public, t.digest)) or _shaped(t) for t in tools}
+        self.shapes = {public: shape for (public, _), (shape, _) in self._of_tools.items()}
         self._small: dict[tuple[str, frozenset[str]], cedarpy.Schema] = {}
 
     @cached_property
-    def whole(self) -> cedarpy.Schema:
-        """For rules that name tools or their arguments."""
-        return _parsed(self.shapes)
-
-    @cached_property
     def general(self) -> cedarpy.Schema:
-        """For rules that do not: all tools look alike to them."""
+        """For rules that do not name tools or arguments: all tools look alike to them."""
         return _parsed({"any__tool": UNTYPED})
+
+    def about(self, named: Iterable[str], *, arguments: bool) -> Iterator[cedarpy.Schema]:
+        """For a rule that names these tools, or looks at arguments: every form they have is in one of these.
+
+        Cedar's schema takes some 100 kB a tool, so that one tool stands for all with the same arguments.
+        """
+        own = {public: self.shapes[public] for public in named if public in self.shapes}
+        if not arguments:
+            yield _parsed(own)
+            return
+        forms = {form: public for (public, _), (_, form) in self._of_tools.items()}
+        standing = [public for public in forms.values() if public not in own]
+        for at in range(0, max(1, len(standing)), AT_ONCE):
+            yield _parsed(own | {public: self.shapes[public] for public in standing[at : at + AT_ONCE]})
 
     def of(self, public: str, looks_at: frozenset[str]) -> cedarpy.Schema:
         """For requests on this tool (with an empty name: on resources and prompts) by such policies."""

@@ -22,6 +22,8 @@ from gateway.scopes import (
     Selection,
     about_tools,
     concerns,
+    looks_at_arguments,
+    mentions,
     named_tools,
     spoken_of,
     without_tools,
@@ -48,13 +50,17 @@ class Policy:
     """A set of policies that fits the tools it was loaded for; never changed, only replaced."""
 
     def __init__(
-        self, statements: list[Statement], tools: Iterable[Tool], unknown: Unknown = "registered"
+        self,
+        statements: list[Statement],
+        tools: Iterable[Tool],
+        unknown: Unknown = "registered",
+        before: Policy | None = None,
     ) -> None:
         self.tools = tuple(tools)
         self.statements = statements
         self.waiting: list[str] = []  # rules that name tools nobody has approved yet; they match nothing
-        self._schemas = Schemas(self.tools)
-        self._check(unknown)
+        self._schemas = Schemas(self.tools, before._schemas if before is not None else None)
+        self._check([s for s in statements if before is None or about_tools(s.parsed)], unknown)
         self._rules = {f"p{n}": statement.rule for n, statement in enumerate(statements)}
         words = "\0".join(f"{s.rule.where}\0{s.text}" for s in statements)
         self.digest = hashlib.sha256(words.encode()).hexdigest()[:32]
@@ -94,14 +100,12 @@ class Policy:
 
     def for_tools(self, tools: Iterable[Tool]) -> Policy:
         """The same policies for another set of tools; raises PolicyError when they do not fit it."""
-        return Policy(self.statements, tools, "any")
+        return Policy(self.statements, tools, "any", self)
 
-    def _check(self, unknown: Unknown) -> None:
+    def _check(self, statements: list[Statement], unknown: Unknown) -> None:
         problems: dict[str, None] = {}  # one message a place and attribute, in order
-        for statement in self.statements:
-            schema = self._schemas.whole if about_tools(statement.parsed) else self._schemas.general
-            result = cedarpy.validate_policies(self._known_part(statement, unknown), schema, release_gil=True)
-            for problem in result.errors:
+        for statement in statements:
+            for problem in self._errors(statement, self._known_part(statement, unknown)):
                 message = problem.error.replace(f"for policy `{problem.policy_id}`, ", "")
                 line, column = locate(statement, message)
                 message = _PLACE.sub("", message)  # it comes once for every action and type checked
@@ -109,6 +113,17 @@ class Policy:
                 problems.setdefault(f"{statement.file}:{line}:{column}: {name}{message}{_hint(message)}")
         if problems:
             raise PolicyError("\n".join(problems))
+
+    def _errors(self, statement: Statement, text: str) -> list[Any]:
+        """What Cedar finds wrong with the statement, for the first tools it does not fit."""
+        schemas: Iterable[Any] = (self._schemas.general,)
+        if about_tools(statement.parsed):
+            named, _ = mentions(statement.parsed)
+            schemas = self._schemas.about(named, arguments=looks_at_arguments(statement.parsed))
+        for schema in schemas:
+            if errors := cedarpy.validate_policies(text, schema, release_gil=True).errors:
+                return errors
+        return []
 
     def _known_part(self, statement: Statement, unknown: Unknown) -> str:
         """The policy's text, without the tools it may name although they are not there yet."""
@@ -193,7 +208,7 @@ class Policy:
 
     def hidden(self, subject: Subject, tool: Tool) -> bool:
         """Whether the subject can neither call nor request it, whatever arguments and context are."""
-        return all(self._scopes.select(subject, verb, tool).never for verb in ("call", "request"))
+        return all(self._scopes.never(subject, verb, tool) for verb in ("call", "request"))
 
     def _no(self, rule: str, description: str, advice: str) -> Decision:
         return Decision("deny", (Rule(rule, description, advice, "gateway"),), policy=self.digest)

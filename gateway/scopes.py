@@ -64,11 +64,26 @@ class Scopes:
         self._schemas = schemas
         self._sets: dict[tuple[str, ...], tuple[Any, frozenset[str], dict[str, frozenset[str]]]] = {}
         self._known: OrderedDict[tuple[Any, ...], Selection] = OrderedDict()
+        self._nevers: dict[tuple[Any, ...], bool] = {}
+        told = [mentions(statement.parsed) for statement in statements]
+        self._named = frozenset(name for names, _ in told for name in names)
+        self._by_name = any(by_name for _, by_name in told)
+
+    def never(self, subject: Subject, group: str, tool: Tool) -> bool:
+        """Whether the subject is denied this tool in any case; asked once for all that look alike."""
+        own = tool.public if self._by_name or tool.public in self._named else ""
+        known = tool.public in self._schemas.shapes
+        key = (subject.id, subject.roles, group, tool.server, _hints(tool), own, known)
+        found = self._nevers.get(key)
+        if found is None:
+            if len(self._nevers) > REMEMBERED:
+                self._nevers.clear()
+            found = self._nevers[key] = self.select(subject, group, tool).never
+        return found
 
     def select(self, subject: Subject, group: str, tool: Tool) -> Selection:
         """The policies that can say anything here, with the entities and the schema they need."""
-        hints = (tool.read_only, tool.destructive, tool.idempotent, tool.open_world, tool.labels)
-        key = (subject.id, subject.roles, group, tool.server, tool.public, tool.name, hints)
+        key = (subject.id, subject.roles, group, tool.server, tool.public, tool.name, _hints(tool))
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = self._selected(key, subject, group, tool)
@@ -122,20 +137,39 @@ def concerns(policy: Mapping[str, Any], tool: Tool) -> bool:
     )
 
 
+def _hints(tool: Tool) -> tuple[Any, ...]:
+    return tool.read_only, tool.destructive, tool.idempotent, tool.open_world, tool.labels
+
+
+def looks_at_arguments(policy: Mapping[str, Any]) -> bool:
+    """Whether a policy looks at arguments."""
+    return any(name.partition(".")[0] == "args" for name in reads([policy]))
+
+
 def about_tools(policy: Mapping[str, Any]) -> bool:
     """Whether a policy names a tool's own action or looks at arguments, so that tools differ to it."""
-    if any(name.partition(".")[0] == "args" for name in reads([policy])):
-        return True
+    return looks_at_arguments(policy) or bool(mentions(policy)[0])
+
+
+def mentions(policy: Mapping[str, Any]) -> tuple[list[str], bool]:
+    """The tools a policy names, as such or by their actions, and whether it looks at the names of tools."""
+    names: dict[str, None] = {}
+    by_name = False
     pending: list[Any] = [policy]
     while pending:
         node = pending.pop()
-        if isinstance(node, dict):
-            if node.get("type") == "Action" and "/" in str(node.get("id")):
-                return True
-            pending.extend(node.values())
-        elif isinstance(node, list):
+        if isinstance(node, list):
             pending.extend(node)
-    return False
+        elif isinstance(node, dict):
+            kind, word = node.get("type"), str(node.get("id"))
+            if kind == "Action" and "/" in word:
+                names[word.partition("/")[2]] = None
+            elif kind in ("Tool", "Resource", "Prompt") and "id" in node:
+                names[word] = None
+            if node.get("attr") in ("name", "uri") and node.get("left") != {"Var": "principal"}:
+                by_name = True
+            pending.extend(node.values())
+    return list(names), by_name
 
 
 def named_tools(policy: Mapping[str, Any]) -> list[str]:

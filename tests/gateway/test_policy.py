@@ -463,6 +463,43 @@ def test_only_what_can_never_be_called_is_hidden() -> None:
     assert Policy.parse('permit (principal in Role::"x", action, resource);', [GET]).hidden(LOGS, GET)
 
 
+APART = """
+permit (principal, action in Action::"call", resource in Server::"bank") when { resource.readOnly };
+permit (principal == Agent::"logs", action, resource == Tool::"shop__look");
+permit (principal, action == Action::"call/shop__buy", resource) when { context.args.s == "x" };
+forbid (principal, action, resource) when { resource == Tool::"bank__look" };
+forbid (principal, action, resource) when { action == Action::"call/bank__read" };
+"""
+BY_NAME = 'permit (principal, action, resource) when { resource.name == "buy" };'
+
+
+@pytest.mark.parametrize("text", [APART, APART + BY_NAME, BY_NAME])
+def test_tools_that_look_alike_are_hidden_alike_and_no_others(text: str) -> None:
+    names = ("look", "read", "buy", "sell")
+    tools = [
+        tool(server, name, ALL, read_only=name != "sell") for server in ("bank", "shop") for name in names
+    ]
+    policy = Policy.parse(text, tools)
+    for subject in (LOGS, ANA):
+        together = [each.public for each in tools if policy.hidden(subject, each)]
+        alone = [t.public for t in tools if Policy.parse(text, tools).hidden(subject, t)]
+        assert together == alone and 0 < len(alone) < len(tools)
+
+
+def test_a_rule_about_arguments_has_to_fit_every_form_of_them() -> None:
+    text = 'permit (principal, action in Action::"call", resource) when { context.args.s == "x" };'
+    forms = [
+        tool("many", f"t{n}", {**ALL, "properties": {**ALL["properties"], f"p{n}": {}}}) for n in range(250)
+    ]
+    Policy.parse(text, forms)
+    odd = tool("many", "odd", {"type": "object", "properties": {"s": {"type": "integer"}}, "required": ["s"]})
+    for at in (0, 120, 250):
+        with pytest.raises(PolicyError, match=r"policy\.cedar:1:"):
+            Policy.parse(text, [*forms[:at], odd, *forms[at:]])
+        with pytest.raises(PolicyError, match=r"policy\.cedar:1:"):
+            Policy.parse(text, forms).for_tools([*forms[:at], odd, *forms[at:]])
+
+
 def test_a_tool_the_policy_was_not_loaded_for_is_denied_and_hidden() -> None:
     policy = Policy.parse(PERMIT, [GET])
     assert policy.decide(LOGS, "call", ROLLBACK, {}).errors == (

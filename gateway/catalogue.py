@@ -203,7 +203,7 @@ class Catalogue:
 
     async def _take(self, server: Server, offers: dict[str, dict[str, Any]]) -> None:
         before = {name: server.standing(name) for name in server.names()} if server.offers is not None else {}
-        server.offers = offers
+        server.offers, server.examined = offers, None
         if server.entry.trusted:
             await self._trust(server)
         for name in server.names():
@@ -218,7 +218,8 @@ class Catalogue:
                     name=name,
                     diff=lines,
                 )
-        self._rebuild()
+        if server.examined is None:  # trusting it may have looked already
+            self._rebuild()
 
     async def _trust(self, server: Server) -> None:
         fresh = [n for n in server.offers or {} if server.standing(n) != "approved"]
@@ -260,6 +261,7 @@ class Catalogue:
         for pin in pins:
             server.pins[pin.tool] = pin
             self._kept.setdefault(server.name, {})[pin.tool] = pin
+        server.examined = None
         self._rebuild()
         return names
 
@@ -274,26 +276,19 @@ class Catalogue:
     def _rebuild(self) -> None:
         every: dict[str, Tool] = dict(self.builtin)
         blocked: dict[str, str] = {}
-        named: list[tuple[str, Server, str]] = []
-        for server in self.servers.values():
-            named += [(public_name(server.name, name), server, name) for name in server.names()]
-        taken = collisions([*(public for public, _, _ in named), *self.builtin])
         by_server: dict[str, dict[str, Tool]] = {"gateway": {t.name: t for t in self.builtin.values()}}
-        for public, server, name in named:
-            standing = server.standing(name)
-            if standing == "gone":
-                continue
-            if standing != "approved":
-                why = "is not approved yet" if standing == "new" else "has changed since it was approved"
-                blocked[public] = f"its definition {why}: see `pointsman servers diff {server.name}`"
-                continue
-            pin = server.pins[name]
-            tool = make_tool(server.entry, name, public, pin.definition, pin.digest)
-            trouble = self._compiled(tool)
+        named: list[tuple[str, Tool | None, str]] = []
+        for server in self.servers.values():
+            if server.examined is None:
+                server.examined = [self._examine(server, name) for name in server.names()]
+            named += server.examined
+        taken = collisions([*(public for public, _, _ in named), *self.builtin])
+        for public, tool, trouble in named:
             if trouble:
                 blocked[public] = trouble
+            if tool is None:
                 continue
-            by_server.setdefault(server.name, {})[name] = tool
+            by_server.setdefault(tool.server, {})[tool.name] = tool
             if public in taken:
                 blocked[public] = "another tool's name differs from it only in case: both are blocked on /mcp"
             else:
@@ -307,6 +302,19 @@ class Catalogue:
         } or not self.version:
             self.version += 1
             self._tell("tools", "")
+
+    def _examine(self, server: Server, name: str) -> tuple[str, Tool | None, str]:
+        """A tool's public name, the tool if it may be served, and why not if it may not."""
+        public, standing = public_name(server.name, name), server.standing(name)
+        if standing == "gone":
+            return public, None, ""
+        if standing != "approved":
+            why = "is not approved yet" if standing == "new" else "has changed since it was approved"
+            return public, None, f"its definition {why}: see `pointsman servers diff {server.name}`"
+        pin = server.pins[name]
+        tool = make_tool(server.entry, name, public, pin.definition, pin.digest)
+        trouble = self._compiled(tool)
+        return public, None if trouble else tool, trouble
 
     def _compiled(self, tool: Tool) -> str:
         if tool.digest not in self.checks:

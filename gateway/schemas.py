@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property, lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -74,9 +75,14 @@ def _risky(operation: str, value: Any, repeats: int) -> bool:
 class Check:
     """A compiled schema: plain values are accepted at once, everything else is looked at carefully."""
 
-    def __init__(self, schema: dict[str, Any], careful: Any) -> None:
-        self._careful = careful
+    def __init__(self, schema: dict[str, Any], validator: Any) -> None:
+        self._schema = schema
+        self._validator = validator
         self._plain = _plain(schema)
+
+    @cached_property
+    def _careful(self) -> Any:
+        return self._validator(self._schema, registry=Registry())
 
     def problem(self, value: Any) -> str:
         """What is wrong with the value, in one line; empty when nothing is."""
@@ -136,7 +142,12 @@ def compile_schema(schema: Any) -> Check:
         base.check_schema(schema)
     except SchemaError as error:
         raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
-    return Check(schema, extend(base, _LINEAR)(schema, registry=Registry()))
+    return Check(schema, _linear_class(base))
+
+
+@lru_cache
+def _linear_class(base: Any) -> Any:
+    return extend(base, _LINEAR)
 
 
 def _only_local(schema: Any) -> None:

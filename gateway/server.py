@@ -29,6 +29,7 @@ class Server:
     made_of: Any = None  # what the upstream was built from; rebuilt when that changes
     offers: dict[str, dict[str, Any]] | None = None  # the definitions it offers now; None: not listed yet
     pins: dict[str, Pin] = field(default_factory=dict)
+    examined: list[tuple[str, Tool | None, str]] | None = None  # the catalogue's view of it; None: look again
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     listed: asyncio.Event = field(default_factory=asyncio.Event)  # set after every attempt to list
     listed_at: float = 0.0

@@ -63,6 +63,13 @@ class Schemas:
         self.shapes = {public: shape for (public, _), (shape, _) in self._of_tools.items()}
         self._small: dict[tuple[str, frozenset[str]], cedarpy.Schema] = {}
 
+    def forms(self, named: Iterable[str]) -> frozenset[Any]:
+        """What rules that name these tools are checked against; the same where nothing else differs."""
+        named = set(named)
+        forms = (form for _, form in self._of_tools.values())
+        own = ((public, form) for (public, _), (_, form) in self._of_tools.items() if public in named)
+        return frozenset((*forms, *own))
+
     @cached_property
     def general(self) -> cedarpy.Schema:
         """For rules that do not name tools or arguments: all tools look alike to them."""

@@ -22,7 +22,7 @@ def public_name(server: str, tool: str) -> str:
 
 def alike(name: str) -> str:
     """What two names share that a person or a model may take for one another."""
-    return unicodedata.normalize("NFKC", name).casefold()
+    return name.lower() if name.isascii() else unicodedata.normalize("NFKC", name).casefold()
 
 
 def collisions(names: Iterable[str]) -> set[str]:

@@ -60,7 +60,12 @@ class Policy:
         self.statements = statements
         self.waiting: list[str] = []  # rules that name tools nobody has approved yet; they match nothing
         self._schemas = Schemas(self.tools, before._schemas if before is not None else None)
-        self._check([s for s in statements if before is None or about_tools(s.parsed)], unknown)
+        self._mentioned = before._mentioned if before is not None else _named_by(statements)
+        self._forms = self._schemas.forms(self._mentioned)
+        if before is None or before._forms != self._forms:
+            self._check([s for s in statements if before is None or about_tools(s.parsed)], unknown)
+        else:
+            self.waiting = before.waiting
         self._rules = {f"p{n}": statement.rule for n, statement in enumerate(statements)}
         words = "\0".join(f"{s.rule.where}\0{s.text}" for s in statements)
         self.digest = hashlib.sha256(words.encode()).hexdigest()[:32]
@@ -282,6 +287,10 @@ class Policy:
             chain, roles = list(requester.chain), list(requester.roles)
             facts["requester"] = {"id": requester.id, "chain": chain, "roles": roles}
         return facts
+
+
+def _named_by(statements: list[Statement]) -> frozenset[str]:
+    return frozenset(name for statement in statements for name in mentions(statement.parsed)[0])
 
 
 def _case(subject: Subject, told: Any) -> dict[str, Any] | None:

@@ -104,6 +104,7 @@ _KINDS: dict[Any, tuple[type, ...]] = {
     "number": (int, float),
     "boolean": (bool,),
 }
+_TYPES = frozenset(("string", "integer", "number", "boolean", "array", "object", "null"))
 _SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "$schema", "x-mcp-header"))
 
 
@@ -130,6 +131,37 @@ def _plain(schema: dict[str, Any]) -> Callable[[Any], bool] | None:
     return accepts
 
 
+def _obvious(schema: dict[str, Any]) -> bool:
+    """Whether a schema is valid at sight, as most are; the others are checked against their own schema."""
+    inner = schema.get("properties", {})
+    required = schema.get("required", [])
+    return (
+        schema.keys() <= {"type", "title", "description", "properties", "required", "additionalProperties"}
+        and schema.get("type") == "object"
+        and _told(schema)
+        and isinstance(schema.get("additionalProperties", True), bool)
+        and isinstance(required, list)
+        and all(isinstance(name, str) for name in required)
+        and len(set(required)) == len(required)
+        and isinstance(inner, dict)
+        and all(_obvious_value(each) for each in inner.values())
+    )
+
+
+def _obvious_value(schema: Any) -> bool:
+    return (
+        isinstance(schema, dict)
+        and schema.keys() <= {"type", "title", "description", "default"}
+        and isinstance(schema.get("type", "string"), str)
+        and schema.get("type", "string") in _TYPES
+        and _told(schema)
+    )
+
+
+def _told(schema: dict[str, Any]) -> bool:
+    return isinstance(schema.get("title", ""), str) and isinstance(schema.get("description", ""), str)
+
+
 def compile_schema(schema: Any) -> Check:
     """A check for the schema; raises ValueError when it is too large, malformed, or points elsewhere."""
     if not isinstance(schema, dict):
@@ -138,10 +170,11 @@ def compile_schema(schema: Any) -> Check:
         raise ValueError(f"it is larger than {MAX_SCHEMA} bytes")
     _only_local(schema)
     base = validator_for(schema, default=Draft202012Validator)
-    try:
-        base.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
+    if not _obvious(schema):
+        try:
+            base.check_schema(schema)
+        except SchemaError as error:
+            raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
     return Check(schema, _linear_class(base))
 
 

@@ -23,6 +23,7 @@ permit (principal, action, resource);
 """
 OPEN = {"pin": "trust", "open": "all"}
 STDIO = {"command": sys.executable, "args": [str(FIXTURE), "--stdio"], "pointsman": OPEN}
+pytestmark = pytest.mark.timeout(300)
 READS = {"resources-read-binary", "resources-read-text", "resources-templates-read"}
 
 
@@ -61,7 +62,7 @@ def conformance(
         f"Authorization: Bearer {running.token}",
         *(("--prefix", prefix) if prefix else ()),
     ]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=110)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
     lines = told.stdout.splitlines()
     assert lines, told.stderr
     return lines[-1], [line for line in lines if line.startswith("FAIL")]

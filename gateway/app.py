@@ -26,6 +26,7 @@ from gateway.methods import Methods
 from gateway.pins import Pins
 from gateway.pipeline import Gateway
 from gateway.policy import Policy, directory
+from gateway.policy_reader import PolicyReader
 from gateway.redaction import Redactor
 from gateway.seal import Sealer
 from gateway.servers_file import References, ServerEntry
@@ -58,6 +59,7 @@ class App:
     children: Children
     store: Store
     reader: ServersReader
+    policies: PolicyReader
 
     def start(self) -> None:
         """Start children and connect to servers, in the background."""
@@ -142,7 +144,8 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         reader = ServersReader(settings, home, catalogue)
         await reader.read()
         index = Index(catalogue)
-        policy = Policy.load(directory(settings.policy), catalogue.approved())
+        place = directory(settings.policy)
+        policy = Policy.load(place, catalogue.approved())
         sealer = Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
@@ -163,6 +166,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
             children,
             store,
             reader,
+            PolicyReader(place, gateway),
         )
         gateway.builtin = Admin(app)
         yield app

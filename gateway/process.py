@@ -138,7 +138,9 @@ async def _serve(
         )
         server = Quiet(config)
         server.on_stop = app.front.end_streams
-        tasks = [asyncio.create_task(app.reader.watch()), asyncio.create_task(_sweep(app))]
+        tasks = [
+            asyncio.create_task(work) for work in (app.reader.watch(), app.policies.watch(), _sweep(app))
+        ]
         if with_parent:
             tasks.append(asyncio.create_task(_until_stdin_closes(server)))
         app.start()

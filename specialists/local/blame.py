@@ -17,13 +17,14 @@ import numpy as np
 from specialists.local import indicators, times
 from specialists.local.casework import Alert, same_service
 from specialists.local.graph import CallGraph
-from specialists.local.moved import Moved
 from specialists.local.sampling import Read
 from specialists.local.series import Series, spread
 
 Family = Literal["latency", "errors"]
 CLEAR = 3.0  # how far beyond the usual scatter an excess counts
 LEAST = 8  # points of quiet time without which nothing is said
+SURELY = 30.0  # from here on an excess counts in full where calls are not counted
+HARDLY = 0.1  # of an excess that may all be passed on from below
 WORST = 3  # the worst points of the incident are its measure
 
 
@@ -38,6 +39,7 @@ class Excess:
     before: float  # the indicator's usual level
     after: float  # and its worst
     at: datetime  # when it was first clearly beyond
+    weighed: bool  # by counts of calls
 
     @property
     def clear(self) -> bool:
@@ -55,20 +57,18 @@ class Blame:
 
 
 def assign(
-    reads: list[Read], graph: CallGraph, alert: Alert, moved: list[Moved], begin: datetime, quiet: datetime
+    reads: list[Read], graph: CallGraph, alert: Alert, begin: datetime, quiet: datetime
 ) -> list[Blame]:
     """The services where the trouble may come from, likeliest first; none where numbers do not tell."""
-    family = violated(alert, moved)
-    found = {
-        e.service: e for e in excesses(reads, family, alert.metric, begin.timestamp(), quiet.timestamp())
-    }
+    named = next((s for s in graph.services if same_service(s, alert.service)), "")
+    kinds = {f: _found(reads, f, alert.metric, begin, quiet) for f in families(alert)}
+    found = max(kinds.values(), key=lambda some: _loudness(some, named))
     if not any(service in graph.services for service, e in found.items() if e.clear):
         return []
-    named = next((s for s in graph.services if same_service(s, alert.service)), "")
     within = {named, *graph.below(named)} if named else graph.services
     clear = {s: e for s, e in found.items() if e.clear and s in within}
     clear = clear or {s: e for s, e in found.items() if e.clear}
-    own = {s: e.amount - passed_on(s, clear, graph) for s, e in clear.items()}
+    own = {s: _own(s, clear, graph) for s in clear}
     total = sum(value for value in own.values() if value > 0) or 1.0
     ranked = sorted(clear, key=lambda s: (-own[s], -clear[s].score, s))
     return [
@@ -77,17 +77,37 @@ def assign(
     ]
 
 
-def violated(alert: Alert, moved: list[Moved]) -> Family:
-    """What users suffer from: what the alert is about, else what changed most where it points."""
+def families(alert: Alert) -> tuple[Family, ...]:
+    """What users suffer from: what the alert is about; both where it does not say."""
     kind = indicators.kind(alert.metric) if alert.metric else "other"
     if kind in {"errors", "success"}:
-        return "errors"
-    if kind == "latency":
-        return "latency"
-    felt = [m for m in moved if m.bad and m.kind in {"errors", "success", "latency"}]
-    near = [m for m in felt if same_service(m.service, alert.service)] or felt
-    worst = max(near, key=lambda m: m.size, default=None)
-    return "latency" if worst is not None and worst.kind == "latency" else "errors"
+        return ("errors",)
+    return ("latency",) if kind == "latency" else ("errors", "latency")
+
+
+def _found(
+    reads: list[Read], family: Family, metric: str, begin: datetime, quiet: datetime
+) -> dict[str, Excess]:
+    return {e.service: e for e in excesses(reads, family, metric, begin.timestamp(), quiet.timestamp())}
+
+
+def _loudness(found: dict[str, Excess], named: str) -> tuple[bool, float]:
+    """How clear an excess is, where the alert points or, if nothing is clear there, anywhere."""
+    near = found.get(named)
+    if near is not None and near.clear:
+        return True, near.score
+    return False, max((e.score for e in found.values()), default=0.0)
+
+
+def _own(service: str, clear: dict[str, Excess], graph: CallGraph) -> float:
+    """What of an excess is a service's own; where calls are not counted, little if those below show any."""
+    excess = clear[service]
+    left = excess.amount - passed_on(service, clear, graph)
+    if excess.weighed:
+        return left
+    certain = excess.amount * min(1.0, excess.score / SURELY)
+    below = any(callee in clear for callee in graph.callees.get(service, set()))
+    return min(left, HARDLY * certain) if below else certain
 
 
 def passed_on(service: str, clear: dict[str, Excess], graph: CallGraph) -> float:
@@ -150,7 +170,9 @@ def _excess(one: Read, traffic: Read | None, begin: float, quiet: float) -> Exce
     beyond = np.flatnonzero(during & (worse - level > CLEAR * scatter))
     first = float(t[beyond[0]]) if len(beyond) else begin
     after = float(np.mean(v[during][worst]))
-    return Excess(one.series.service, one, amount, amount / scatter, before, after, times.at(first))
+    return Excess(
+        one.series.service, one, amount, amount / scatter, before, after, times.at(first), traffic is not None
+    )
 
 
 def _usually(values: np.ndarray, length: int) -> tuple[float, float]:

@@ -72,7 +72,7 @@ class MetricsSpecialist:
         del book.missing[known:]  # without a call graph there is only less to tell
         graph = CallGraph.of(answer.data) if answer else CallGraph(())
         begin = beginning(reads, trouble, first, book)
-        return assign(reads, graph, book.alert, trouble, begin, book.window.quiet_end) if answer else []
+        return assign(reads, graph, book.alert, begin, book.window.quiet_end) if answer else []
 
 
 def beginning(reads: list[Read], trouble: list[Moved], first: Moved | None, book: Casebook) -> datetime:

@@ -1,15 +1,21 @@
 """The pages do not lag: what can be set, typed, refused or linked stands in docs/."""
 
+import ast
+import json
 import re
+import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 import typer
 
+from coordinator.chat import COMMANDS
 from coordinator.settings import CoordinatorSettings
+from gateway.admin import TOOLS
 from gateway.errors import REFUSALS
-from gateway.policy import Policy
+from gateway.policy_cases import run_cases
+from gateway.servers_file import ISOLATION, OPENABLE, OURS, OVERRIDES
 from gateway.settings import Settings as GatewaySettings
 from specialists.settings import Cloud
 from tests.house.test_examples import ROOT
@@ -51,22 +57,96 @@ def test_a_command_and_its_options_are_documented(name):
     assert [option for option in commands()[name] if option not in sections[name]] == []
 
 
-@pytest.mark.parametrize("model", [GatewaySettings, CoordinatorSettings, ToolServersSettings, Cloud])
-def test_every_setting_is_documented(model):
-    shown = page("settings.md")
-    assert [name for name in model.model_fields if f"`{name.rstrip('_')}`" not in shown] == []
+def test_no_command_is_documented_that_is_not_there():
+    assert set(re.findall(r"^### (pointsman .+)$", page("commands.md"), re.M)) == set(commands())
+
+
+@pytest.mark.parametrize("name", sorted(commands()))
+def test_a_synopsis_shows_exactly_the_options_of_its_command(name):
+    section = re.search(rf"^### {re.escape(name)}\n\n```\n(.*?)^```", page("commands.md"), re.M | re.S)
+    assert section, f"docs/commands.md: '### {name}' does not begin with a synopsis"
+    assert set(re.findall(r"--[a-z][a-z-]*", section[1])) == commands()[name]
+
+
+def rows_of(table):
+    """The rows `| `name` | default | … |` below a heading of settings.md."""
+    part = page("settings.md").partition(f"## `[{table}]`\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", part, re.M))
+
+
+def default_of(name, field):
+    """A default as the page writes it."""
+    if field.is_required():
+        return "local" if name == "mode" else "(required)"
+    if field.default_factory is not None:
+        return "HOME/tools"
+    shown = {"": "empty", "[]": "none"}
+    return shown.get(
+        str(field.default), str(field.default).lower() if field.default is False else str(field.default)
+    )
+
+
+@pytest.mark.parametrize(
+    ("table", "model"),
+    [
+        ("gateway", GatewaySettings),
+        ("coordinator", CoordinatorSettings),
+        ("specialists.NAME", Cloud),
+        ("tool_servers", ToolServersSettings),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_every_setting_is_documented_with_its_default_and_no_other(table, model):
+    known = {field.alias or name: default_of(name, field) for name, field in model.model_fields.items()}
+    assert rows_of(table) == known
 
 
 def test_every_refusal_code_is_documented_and_no_other():
-    shown = set(re.findall(r"^\| `(\w+)` \|", page("refusals.md"), re.M))
-    assert shown == set(REFUSALS)
+    shown = re.findall(r"^### (\w+)$", page("refusals.md"), re.M)
+    assert sorted(shown) == sorted(REFUSALS)
 
 
-def test_the_policies_on_the_page_are_policies(tmp_path):
+def test_every_number_of_a_protocol_error_is_documented_and_no_other():
+    used = {n for file in (ROOT / "gateway").glob("*.py") for n in re.findall(r"-32\d{3}", file.read_text())}
+    assert set(re.findall(r"^\| (-32\d{3}) \|", page("refusals.md"), re.M)) == used
+
+
+def test_every_admin_tool_is_named_and_every_key_of_the_servers_file():
+    words = set(re.findall(r"`([^`\s]+)`", page("gateway.md")))
+    assert set(TOOLS) - words == set()
+    assert (OURS | OVERRIDES | {*OPENABLE, *ISOLATION}) - words == set()
+
+
+def test_every_command_of_the_chat_is_named():
+    assert [name for name in COMMANDS if name not in page("chat.md")] == []
+
+
+def test_the_policies_on_the_page_pass_the_cases_on_the_page(tmp_path):
     blocks = re.findall(r"^```cedar[^\n]*\n(.*?)^```", page("policy.md"), re.M | re.S)
-    assert blocks
+    cases = re.findall(r"^```yaml\n(.*?)^```", page("policy.md"), re.M | re.S)
+    assert len(blocks) >= 3 and len(cases) == 1
     (tmp_path / "page.cedar").write_text("\n".join(blocks))
-    assert Policy.load(tmp_path, [], unknown="any").digest
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "page.yaml").write_text(cases[0])
+    outcomes = run_cases(tmp_path, [])
+    assert outcomes and [(each.name, each.got) for each in outcomes if not each.passed] == []
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda p: p.name)
+def test_the_code_on_a_page_reads(path):
+    text = path.read_text()
+    for code in re.findall(r"^```python[^\n]*\n(.*?)^```", text, re.M | re.S):
+        compile(code, str(path), "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for code in re.findall(r"^```json\n(.*?)^```", text, re.M | re.S):
+        json.loads(code)
+    for code in re.findall(r"^```toml\n(.*?)^```", text, re.M | re.S):
+        tomllib.loads(code)
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda p: p.name)
+def test_lines_fit_a_screen(path):
+    lines = enumerate(path.read_text().splitlines(), 1)
+    assert [n for n, line in lines if len(line) > 120 and not line.startswith("|")] == []
 
 
 @pytest.mark.parametrize("path", [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))], ids=lambda p: p.name)

@@ -29,7 +29,7 @@ from gateway.upstream import Upstream
 STATE_KEYS = ("inputResponses", "requestState")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ending:
     """How a call ended: with a result, an error of the server's own, or a refusal on the way."""
 
@@ -38,7 +38,7 @@ class Ending:
     error: RpcError | None = None
     refusal: Refusal | None = None
     replayed: str = ""  # the call whose recorded outcome this is
-    packed: bytes | None = None  # the result as the ledger keeps it, once it has been looked through
+    packed: bytes | None = None  # the result as the ledger keeps it, from the check until it is recorded
 
 
 class Gateway:
@@ -272,7 +272,8 @@ class Gateway:
         else:
             told = ending.result or {}
         try:
-            await self.ledger.outcome(call, told, status=ending.status, ms=ms, packed=ending.packed)
+            packed, ending.packed = ending.packed, None  # a large result is not held twice from here on
+            await self.ledger.outcome(call, told, status=ending.status, ms=ms, packed=packed)
         except LedgerError as error:
             message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
             raise Refusal("ledger_unavailable", message) from None

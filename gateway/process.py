@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import fcntl
 import gc
 import json
@@ -71,8 +72,6 @@ def listen(settings: Settings) -> socket.socket:
 def die_with_parent() -> None:
     """Have the system end us when the process that started us ends; elsewhere stdin tells."""
     if sys.platform == "linux":
-        import ctypes
-
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
@@ -145,6 +144,7 @@ async def _serve(
             tasks.append(asyncio.create_task(_until_stdin_closes(server)))
         app.start()
         _calm_collector()
+        _return_large_blocks()
         about = {"url": url, "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
         _write_private(about_file, {**about, "operator_token": operator["token"]})
         serving = asyncio.create_task(server.serve(sockets=[sock]))
@@ -160,6 +160,13 @@ async def _serve(
                 task.cancel()
             about_file.unlink(missing_ok=True)
             await app.tokens.revoke(operator["id"])
+
+
+def _return_large_blocks() -> None:
+    """Have the system take back blocks of a megabyte and more at once, where the C library is glibc."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(-3, 1_048_576)  # M_MMAP_THRESHOLD, which else grows with the first large block that is freed
 
 
 def _calm_collector() -> None:

@@ -185,7 +185,8 @@ class EventReader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that is not complete yet, in the pieces it came in
+        self._held = 0  # bytes of it
         self._data: list[bytes] = []
         self._size = 0
         self._id = ""
@@ -193,11 +194,19 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes, str, int | None]]:
         """The events that are complete with this chunk; raises ValueError past the limit."""
-        lines = (self._rest + chunk).replace(b"\r\n", b"\n").split(b"\n")
-        self._rest = lines.pop()
-        if len(self._rest) + self._size > self._limit:
+        self._rest.append(chunk)
+        self._held += len(chunk)
+        lines: list[bytes] = []
+        if (
+            b"\n" in chunk
+        ):  # else nothing is complete, and a long line is put together once, not at every piece
+            lines = b"".join(self._rest).split(b"\n")
+            self._rest = [lines.pop()]
+            self._held = len(self._rest[0])
+        if self._held + self._size > self._limit:
             raise ValueError(f"an event is larger than the {self._limit} bytes allowed")
         for line in lines:
+            line = line.removesuffix(b"\r")
             if not line:
                 if self._data or self._id or self._retry is not None:
                     yield b"\n".join(self._data), self._id, self._retry

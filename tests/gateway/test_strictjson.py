@@ -104,3 +104,18 @@ def test_what_passes_reads_as_every_other_reader_reads_it() -> None:
         wanted = value(0)
         for raw in (json.dumps(wanted), json.dumps(wanted, ensure_ascii=False, indent=2)):
             assert read(raw.encode()) == json.loads(raw) == orjson.loads(raw)
+
+
+def test_a_long_message_is_held_to_the_same_rules() -> None:
+    text = 'line \\"quoted\\" and \\u0022\\n' * 20_000
+    whole = f'{{"a":{{"text":"{text}","n":1}},"b":"x"}}'.encode()
+    assert read(whole)["b"] == "x"
+    for raw in (
+        f'{{"a":"{text}","a":"x"}}',
+        f'{{"a":{{"text":"{text}","n":1,"n":2}}}}',
+        f'{{"a":{{"text":"{text}"}},"a":{{"text":"{text}"}}}}',
+        f'{{"a":"{text}\\\\","a":"x"}}',
+        f'{{"a":"{text}","n":99999999999999999999999}}',
+    ):
+        with pytest.raises(RpcError, match=r"twice|64 bits"):
+            strictjson.read(raw.encode(), limit=10_000_000)

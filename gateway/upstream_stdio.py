@@ -35,7 +35,8 @@ from gateway.wire import MODERN, SUBSCRIPTION_KEY
 log = logging.getLogger("gateway.upstream")
 OURSELVES = Subject("gateway:service")
 WRITE_SECONDS = 10
-PROBE_SECONDS = 5
+PROBE_SECONDS = 5  # some servers of the old era never answer what they do not know
+AGAIN_SECONDS = 5
 
 
 class Process:
@@ -299,8 +300,7 @@ class StdioUpstream:
         process = Process(self.entry, self._limit, lambda method: self.on_changed(method))
         await process.start(self._command, self._env)
         try:
-            if not (probe and await self._speaks_new_era(process, caller)):
-                await self._shake_hands(process, caller)
+            await self._greet(process, caller, probe)
         except UpstreamFailed:
             if not probe or process.alive:
                 raise
@@ -311,9 +311,18 @@ class StdioUpstream:
             raise
         return process
 
-    async def _speaks_new_era(self, process: Process, caller: Caller) -> bool:
+    async def _greet(self, process: Process, caller: Caller, probe: bool) -> None:
+        if probe and await self._speaks_new_era(process, caller, PROBE_SECONDS):
+            return
         try:
-            async with asyncio.timeout(PROBE_SECONDS):
+            await self._shake_hands(process, caller)
+        except RpcError:  # it may only have been slow to start: what it could not answer then, it can now
+            if not (probe and await self._speaks_new_era(process, caller, AGAIN_SECONDS)):
+                raise
+
+    async def _speaks_new_era(self, process: Process, caller: Caller, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
                 params = outgoing({}, caller, self.entry, modern=True)
                 told = await process.request("server/discover", params, caller)
         except (RpcError, TimeoutError):

@@ -150,3 +150,13 @@ async def test_processes_end_with_the_gateway_also_when_it_is_killed(tmp_path: P
         assert children
         os.kill(running.process.pid, signal.SIGKILL)
         assert await asyncio.to_thread(until, lambda: not any(c.is_running() for c in children))
+
+
+async def test_a_server_of_the_new_era_that_starts_slowly_is_not_taken_for_one_of_the_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.upstream_stdio.PROBE_SECONDS", 0.05)  # shorter than any start
+    monkeypatch.setattr("gateway.upstream_stdio.AGAIN_SECONDS", 20)
+    async with app_with(tmp_path, {"slow": stdio_entry(tmp_path / "slow", pin="trust")}) as app:
+        assert app.catalogue.servers["slow"].upstream.modern is True
+        assert words(await call(app, LOGS, "slow__read", {"text": "x"})) == "read: x"

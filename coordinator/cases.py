@@ -133,12 +133,14 @@ class CaseRunner:
                 await self._graph.ainvoke(
                     given, self._config(case), context=desk, version="v2", durability="sync"
                 )
+                result = self._result(case, await self._graph.aget_state(self._config(case)))
+                if result.report and not result.waiting:  # what nobody decided serves nothing any more
+                    await desk.gateway.record_step("closed", {"until": result.report.ledger.last})
         except BaseException as error:
             self.index.update(case, "stopped")
             if isinstance(error, Exception) and getattr(error, "exit_code", 0) == 5:
                 raise _Stopped(case, error) from error
             raise
-        result = self._result(case, await self._graph.aget_state(self._config(case)))
         self.index.update(case, "waiting" if result.waiting else "delivered", result.report)
         return result
 

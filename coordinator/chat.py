@@ -31,8 +31,8 @@ WITHOUT_CASE = frozenset({"help", "hello", "thanks", "unknown", "show"})  # need
 COMMANDS = {
     "/show": "/show N        open reference [EN]: call, arguments, the words quoted, the ledger's records",
     "/why": "/why A-1 | N   which policy rule makes an action wait, or let a call go",
-    "/approve": "/approve A-1   agree to a proposed action; it runs, and recovery is checked",
-    "/deny": "/deny A-1      refuse it",
+    "/approve": "/approve A-1 WHY   agree to a proposed action; it runs, and recovery is checked",
+    "/deny": "/deny A-1 WHY      refuse it",
     "/report": "/report        the whole report",
     "/new": "/new TEXT      look again, as a new case",
     "/cases": "/cases         the latest cases",
@@ -286,10 +286,12 @@ class Chat:
             raise UsageError(
                 f"A-{proposal.n} does not wait for anybody: it is {proposal.action.status}; see /report"
             )
+        if not reason.strip():
+            word = "/approve" if grant else "/deny"
+            raise UsageError(f"say why, the ledger keeps it: {word} A-{proposal.n} because …")
         tool = "gateway__grant_approval" if grant else "gateway__deny_approval"
         async with self._person() as person:
-            arguments = {"id": proposal.action.approval} | ({"reason": reason} if reason else {})
-            await person.read(tool, arguments)
+            await person.read(tool, {"id": proposal.action.approval, "reason": reason})
         self.printer.note(f"A-{proposal.n} {'granted' if grant else 'denied'} by {self.runner.access.login}")
         self.result = await self._settled(await self.runner.resume(self._known().case))
         self.printer.answer(_after(self._report(), proposal.n), self._facts())

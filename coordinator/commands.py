@@ -118,7 +118,7 @@ def print_result(result: CaseResult, as_json: bool) -> None:
     for waiting in result.waiting:
         print(f"waiting for {waiting.kind}: {waiting.text}")
         for action in waiting.actions:
-            print(f"  grant with: pointsman approvals grant {action.approval}")
+            print(f"  grant with: pointsman approvals grant {action.approval} --reason WHY")
         print(f"  then: pointsman cases resume {result.case}")
 
 

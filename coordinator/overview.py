@@ -36,7 +36,7 @@ def to_do(report: Report) -> tuple[Sentence, ...]:
     said = [*report.advice]
     for proposal in report.proposals:
         how = (
-            f" /approve A-{proposal.n} or /deny A-{proposal.n}."
+            f" /approve A-{proposal.n} WHY or /deny A-{proposal.n} WHY."
             if proposal.action.status == "pending"
             else ""
         )

@@ -7,13 +7,12 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from gateway import servers_file
-from gateway.approvals import as_dict, requester
+from gateway.approvals import REASON, as_dict
 from gateway.caller import Caller
 from gateway.canonical import digest
-from gateway.errors import ApprovalError, GatewayError, InvalidParams, MethodNotFound, UsageError
-from gateway.governance import BY_KIND, ROLES, explained
+from gateway.errors import GatewayError, InvalidParams, MethodNotFound, UsageError
+from gateway.governance import BY_KIND, ROLES, check_approver, explained, shown
 from gateway.pins import difference
-from gateway.refusals import why_not
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject, Tool
 
@@ -24,7 +23,8 @@ TEXT = {"type": "string"}
 NAMES = {"type": "array", "items": TEXT}
 NUMBER = {"type": "integer"}
 FLAG = {"type": "boolean"}
-STEPS = ("trigger", "plan", "gate", "finding", "report")
+REASON_GIVEN = {"type": "string", "minLength": 1, "maxLength": REASON}
+STEPS = ("trigger", "plan", "gate", "finding", "report", "closed")
 
 
 def _schema(required: str = "", **properties: Any) -> dict[str, Any]:
@@ -78,13 +78,21 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
         _schema("name", name=TEXT),
     ),
     "list_approvals": ("Approvals, newest first.", True, _schema(status=TEXT, case=TEXT)),
-    "show_approval": ("One approval, with the exact arguments.", True, _schema("id", id=TEXT)),
+    "show_approval": (
+        "One approval, with the exact arguments, what the tool does, and what the requester claims.",
+        True,
+        _schema("id", id=TEXT),
+    ),
     "grant_approval": (
         "Agree to one exact call of somebody else.",
         False,
-        _schema("id", id=TEXT, reason=TEXT),
+        _schema("id reason", id=TEXT, reason=REASON_GIVEN),
     ),
-    "deny_approval": ("Say no to one exact call.", False, _schema("id", id=TEXT, reason=TEXT)),
+    "deny_approval": (
+        "Say no to one exact call.",
+        False,
+        _schema("id reason", id=TEXT, reason=REASON_GIVEN),
+    ),
     "search_ledger": (
         "Records of the ledger, oldest first, a page at a time.",
         True,
@@ -106,7 +114,7 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     ),
     "verify_ledger": ("Whether every record is as it was written.", True, _schema()),
     "record_step": (
-        "Write a step of a case into the ledger.",
+        "Write a step of a case into the ledger; `closed` withdraws the approvals that wait in it.",
         False,
         _schema("kind case body", kind={"enum": list(STEPS)}, case=TEXT, body={"type": "object"}),
     ),
@@ -341,26 +349,24 @@ class Admin:
         return {"approvals": [as_dict(a) for a in await self._app.approvals.list(status, case)]}
 
     async def _show_approval(self, caller: Caller, id: str) -> dict[str, Any]:
-        return as_dict(await self._app.approvals.show(id))
-
-    async def _grant_approval(self, caller: Caller, id: str, reason: str = "") -> dict[str, Any]:
         asked = await self._app.approvals.show(id)
-        tool = next((t for t in self._app.catalogue.approved() if t.public == asked.tool), None)
-        if tool is None:
-            raise ApprovalError(
-                f"{asked.tool} is no approved tool any more: approval {id} can only be denied"
-            )
-        gateway = self._app.gateway
-        context = {"environment": self._app.settings.environment}
-        decision = gateway.policy.may_approve(
-            caller.subject, tool, asked.arguments, requester(asked), context
-        )
-        if decision.verdict != "call":
-            raise ApprovalError(f"{caller.subject.id} may not approve {asked.tool}: {why_not(decision)}")
+        return await shown(asked, self._tool(asked.tool), self._app.ledger)
+
+    async def _grant_approval(self, caller: Caller, id: str, reason: str) -> dict[str, Any]:
+        await self._check_approver(caller, id, "grant")
         return as_dict(await self._app.approvals.grant(id, caller.subject, reason))
 
-    async def _deny_approval(self, caller: Caller, id: str, reason: str = "") -> dict[str, Any]:
+    async def _deny_approval(self, caller: Caller, id: str, reason: str) -> dict[str, Any]:
+        await self._check_approver(caller, id, "deny")
         return as_dict(await self._app.approvals.deny(id, caller.subject, reason))
+
+    async def _check_approver(self, caller: Caller, id: str, verb: str) -> None:
+        asked = await self._app.approvals.show(id)
+        policy, environment = self._app.gateway.policy, self._app.settings.environment
+        check_approver(policy, caller.subject, verb, asked, self._tool(asked.tool), environment)
+
+    def _tool(self, public: str) -> Tool | None:
+        return next((t for t in self._app.catalogue.approved() if t.public == public), None)
 
     # -- ledger and policy -------------------------------------------------------------------------
 
@@ -379,7 +385,10 @@ class Admin:
     async def _record_step(
         self, caller: Caller, kind: str, case: str, body: dict[str, Any]
     ) -> dict[str, Any]:
-        return {"seq": await self._app.ledger.append("step", caller.subject, step=kind, case=case, body=body)}
+        seq = await self._app.ledger.append("step", caller.subject, step=kind, case=case, body=body)
+        if kind != "closed":
+            return {"seq": seq}
+        return {"seq": seq, "withdrawn": await self._app.approvals.withdraw(case, caller.subject)}
 
     async def _explain_policy(
         self,
@@ -389,7 +398,7 @@ class Admin:
         roles: list[str] | None = None,
         arguments: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
-        known = next((t for t in self._app.catalogue.approved() if t.public == tool), None)
+        known = self._tool(tool)
         if known is None:
             raise UsageError(f"no approved tool {tool!r}: see `pointsman servers list`")
         who = Subject(

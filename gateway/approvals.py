@@ -1,20 +1,21 @@
-"""Approvals: a person's consent to one exact call, durable, decided once, used once."""
+"""Approvals: persons' consent to one exact call, durable, decided once, used once."""
 
 from __future__ import annotations
 
 import secrets
 import sqlite3
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 import orjson
 
-from gateway.canonical import canonical
+from gateway.canonical import canonical, digest
 from gateway.errors import ApprovalError
 from gateway.ledger import Ledger, append_record, now
 from gateway.store import Store
-from gateway.types import Approval, Call, Decision, Rule, Subject
+from gateway.types import Approval, Call, Decision, Grant, Rule, Subject
 from gateway.writing import Writing
 
 TABLES = """
@@ -29,6 +30,10 @@ CREATE INDEX IF NOT EXISTS approvals_open ON approvals (subject, tool, digest)
 COLUMNS = "id, status, subject, tool, digest, requested, expires, decided_by, reason, call, detail"
 EXPIRY = 15 * 60.0
 LIVE = ("pending", "granted", "denied")
+CLAIM = "pointsman/claim"  # the `_meta` key under which a requester says why
+CLAIM_BYTES = 16_384
+REASON = 2_000  # characters
+MOST = 1_000  # approvals of one list
 
 
 class Approvals:
@@ -46,36 +51,38 @@ class Approvals:
 
     async def settle(self, call: Call, decision: Decision) -> Approval:
         """The live approval for exactly this call, or a new pending one."""
-        binding = (
-            call.subject.id,
-            call.tool.public,
-            call.digest,
-            call.subject.case or call.subject.run,
-            call.tool.digest,
-        )
+        subject = call.subject
+        binding = (subject.id, call.tool.public, call.digest, subject.work, call.tool.digest)
 
-        def find(connection: sqlite3.Connection) -> Any:
-            return connection.execute(
+        def find(connection: sqlite3.Connection) -> Approval | None:
+            row = connection.execute(
                 f"SELECT {COLUMNS} FROM approvals WHERE subject = ? AND tool = ? AND digest = ? "
                 "AND scope = ? AND tool_digest = ? AND status IN ('pending', 'granted', 'denied') "
                 "AND expires > ? ORDER BY requested DESC LIMIT 1",
                 (*binding, now()),
             ).fetchone()
+            return _approval(row) if row else None
 
         def ask(connection: Writing) -> Approval:
-            row = find(connection)  # again, since another call may have asked in the meantime
-            if row:
-                return _approval(row)
-            asked = self._new(call, decision)
-            _insert(connection, asked, binding)
-            append_record(connection, "approval", self._facts(call.subject, asked, "pending"))
+            asked = find(connection)  # again, since another call may have asked in the meantime
+            if asked is None:
+                asked = self._new(call, decision)
+                _insert(connection, asked, binding)
+            elif _enough(asked, decision):
+                return asked
+            else:  # the policy asks for more persons now than when this was asked for
+                status = "pending" if len(asked.grants) < decision.approvals else asked.status
+                asked = replace(asked, status=status, needed=decision.approvals, rules=decision.rules)
+                _update(connection, asked)
+            append_record(connection, "approval", self._facts(subject, asked))
             return asked
 
-        row = await self._store.read(find)
-        return _approval(row) if row else await self._store.write(ask)
+        found = await self._store.read(find)
+        return found if found and _enough(found, decision) else await self._store.write(ask)
 
     def _new(self, call: Call, decision: Decision) -> Approval:
         moment = datetime.now(UTC)
+        clean = self._ledger.redactor.clean
         return Approval(
             id="a_" + secrets.token_hex(6),
             status="pending",
@@ -85,22 +92,32 @@ class Approvals:
             case=call.subject.case,
             run=call.subject.run,
             tool=call.tool.public,
-            arguments=self._ledger.redactor.clean(call.arguments),
+            arguments=clean(call.arguments),
             digest=call.digest,
             rules=decision.rules,
             requested=_time(moment),
             expires=_time(moment + self._expiry),
+            needed=decision.approvals,
+            claim=clean(read_claim(call.meta.get(CLAIM))),
         )
 
-    async def grant(self, approval: str, by: Subject, reason: str = "") -> Approval:
+    async def grant(self, approval: str, by: Subject, reason: str) -> Approval:
         """Consent, under the approver's own name; the call itself still has to be made."""
         return await self._decide(approval, by, "granted", reason)
 
-    async def deny(self, approval: str, by: Subject, reason: str = "") -> Approval:
+    async def deny(self, approval: str, by: Subject, reason: str) -> Approval:
         """Refuse consent; the same call stays refused until this denial expires."""
         return await self._decide(approval, by, "denied", reason)
 
     async def _decide(self, approval: str, by: Subject, status: str, reason: str) -> Approval:
+        reason = " ".join(reason.split())
+        if not reason or len(reason) > REASON:
+            raise ApprovalError(
+                f"approval {approval} is decided with a reason of 1 to {REASON} characters, which the ledger "
+                "keeps: say why"
+            )
+        reason = self._ledger.redactor.clean(reason)
+
         def job(connection: Writing) -> Approval:
             asked = _get(connection, approval)
             if status == "granted":
@@ -110,31 +127,36 @@ class Approvals:
                     f"approval {approval} is {asked.status}: only a pending one can be {status}; "
                     "if it is still needed, the call has to be made again"
                 )
-            connection.execute(
-                "UPDATE approvals SET status = ?, decided_by = ?, reason = ?, expires = MAX(expires, ?) "
-                "WHERE id = ?",
-                (status, by.id, reason, _time(datetime.now(UTC) + self._expiry), approval),
-            )
-            decided = _get(connection, approval)
-            append_record(
-                connection, "grant" if status == "granted" else "approval", self._facts(by, decided, status)
-            )
+            decided = self._decided(asked, by, status, reason)
+            _update(connection, decided)
+            kind = "grant" if status == "granted" else "approval"
+            append_record(connection, kind, self._facts(by, decided))
             return decided
 
         return await self._store.write(job)
 
+    def _decided(self, asked: Approval, by: Subject, status: str, reason: str) -> Approval:
+        """The approval after this person's word; it waits on while more persons have to agree."""
+        moment = datetime.now(UTC)
+        decided = replace(asked, decided_by=by.id, reason=reason)
+        if status == "granted":
+            decided = replace(decided, grants=(*asked.grants, Grant(by.id, reason, _time(moment))))
+            if len(decided.grants) < asked.needed:
+                return decided
+        expires = max(asked.expires, _time(moment + self._expiry))
+        return replace(decided, status=status, expires=expires)
+
     async def withdraw(self, case: str, by: Subject) -> list[str]:
-        """End everything that still waits in a case, as when the case is closed."""
+        """End everything that still waits in a case, as when the case is closed; their ids."""
 
         def job(connection: Writing) -> list[str]:
-            rows = connection.execute(
-                f"SELECT {COLUMNS} FROM approvals WHERE scope = ? AND status IN ('pending', 'granted')",
-                (case,),
-            ).fetchall()
-            for row in rows:
-                connection.execute("UPDATE approvals SET status = 'withdrawn' WHERE id = ?", (row[0],))
-                append_record(connection, "approval", self._facts(by, _approval(row), "withdrawn"))
-            return [row[0] for row in rows]
+            query = f"SELECT {COLUMNS} FROM approvals WHERE status IN ('pending', 'granted') AND expires > ?"
+            waiting = [_approval(row) for row in connection.execute(query, (now(),)).fetchall()]
+            gone = [replace(asked, status="withdrawn") for asked in waiting if asked.case == case]
+            for asked in gone:
+                _update(connection, asked)
+                append_record(connection, "approval", self._facts(by, asked))
+            return [asked.id for asked in gone]
 
         return await self._store.write(job)
 
@@ -143,27 +165,32 @@ class Approvals:
         return await self._store.read(lambda c: _get(c, approval))
 
     async def list(self, status: str = "", case: str = "") -> list[Approval]:
-        """Approvals, newest first."""
+        """Approvals, newest first, at most a thousand."""
 
-        wanted = {"scope = ?": case, **_having(status)}
-        chosen = {clause: value for clause, value in wanted.items() if value}
+        chosen = {clause: value for clause, value in _having(status).items() if value}
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
-        query = f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC LIMIT 1000"
-        rows = await self._store.read(lambda c: c.execute(query, list(chosen.values())).fetchall())
-        return [_approval(row) for row in rows]
+        query = f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC"
 
-    def _facts(self, by: Subject, approval: Approval, status: str) -> dict[str, Any]:
+        def job(connection: sqlite3.Connection) -> list[Approval]:
+            found = (_approval(row) for row in connection.execute(query, list(chosen.values())))
+            return list(islice((asked for asked in found if case in ("", asked.case)), MOST))
+
+        return await self._store.read(job)
+
+    def _facts(self, by: Subject, approval: Approval) -> dict[str, Any]:
         return self._ledger.shaped(
             by,
             case=approval.case,
             run=approval.run,
             approval=approval.id,
-            status=status,
+            status=approval.status,
             tool=approval.tool,
             arguments_digest=approval.digest,
             rules=[rule.id for rule in approval.rules],
             requester=approval.subject,
             reason=approval.reason,
+            agreed=[grant.by for grant in approval.grants],
+            needed=approval.needed,
         )
 
 
@@ -176,7 +203,36 @@ def _having(status: str) -> dict[str, str]:
 
 def as_dict(approval: Approval) -> dict[str, Any]:
     """The approval as the admin tools and the command line show it."""
-    return {**asdict(approval), "chain": list(approval.chain), "roles": list(approval.roles)}
+    told = orjson.loads(orjson.dumps(asdict(approval)))
+    return {**told, "redacted": is_redacted(approval)}
+
+
+def is_redacted(approval: Approval) -> bool:
+    """Whether a secret was taken out of the arguments that are shown; the call is bound to the real ones."""
+    return digest(approval.arguments) != approval.digest
+
+
+def read_claim(told: Any) -> dict[str, Any]:
+    """What a requester says for its call, in the form approvers see; what has no such form is left out.
+
+    `reason`, `risk` and `undo` are text; `evidence` is a list of `{call, quote}`. It decides nothing.
+    """
+    if not isinstance(told, dict):
+        return {}
+    claim: dict[str, Any] = {
+        name: told[name] for name in ("reason", "risk", "undo") if isinstance(told.get(name), str)
+    }
+    given = told.get("evidence")
+    evidence = [
+        {"call": each["call"], "quote": each["quote"]}
+        for each in (given if isinstance(given, list) else [])
+        if isinstance(each, dict) and isinstance(each.get("call"), str) and isinstance(each.get("quote"), str)
+    ]
+    if evidence:
+        claim["evidence"] = evidence
+    if len(canonical(claim)) > CLAIM_BYTES:
+        return {"reason": f"(left out: the claim is larger than {CLAIM_BYTES} bytes)"}
+    return claim
 
 
 def requester(approval: Approval) -> Subject:
@@ -189,33 +245,47 @@ def _may_grant(asked: Approval, by: Subject) -> None:
         raise ApprovalError(f"approval {asked.id} was asked for by {by.id}: somebody else has to grant it")
     if by.kind != "user" or any(link.startswith("agent:") for link in by.chain):
         raise ApprovalError(f"approval {asked.id} needs a person: {by.id} acts for an agent, or is one")
+    if by.id in (grant.by for grant in asked.grants):
+        raise ApprovalError(
+            f"approval {asked.id} has the consent of {by.id} already; it needs {asked.needed} persons: "
+            "ask somebody else"
+        )
+
+
+def _enough(asked: Approval, decision: Decision) -> bool:
+    """Whether at least as many persons were asked as the policy in force wants."""
+    return asked.status == "denied" or asked.needed >= decision.approvals
 
 
 def _insert(connection: sqlite3.Connection, asked: Approval, binding: tuple[str, ...]) -> None:
-    subject, tool, digest, scope, tool_digest = binding
+    subject, tool, arguments, scope, tool_digest = binding
+    bound = (asked.id, asked.status, subject, scope, tool, tool_digest, arguments)
+    connection.execute(
+        "INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '', ?)",
+        (*bound, asked.requested, asked.expires, _detail(asked)),
+    )
+
+
+def _update(connection: sqlite3.Connection, asked: Approval) -> None:
+    connection.execute(
+        "UPDATE approvals SET status = ?, expires = ?, decided_by = ?, reason = ?, detail = ? WHERE id = ?",
+        (asked.status, asked.expires, asked.decided_by, asked.reason, _detail(asked), asked.id),
+    )
+
+
+def _detail(asked: Approval) -> str:
     detail = {
-        "roles": list(asked.roles),
-        "chain": list(asked.chain),
+        "roles": asked.roles,
+        "chain": asked.chain,
         "case": asked.case,
         "run": asked.run,
         "arguments": asked.arguments,
-        "rules": [[r.id, r.description, r.advice, r.where] for r in asked.rules],
+        "rules": [[r.id, r.description, r.advice, r.where, r.approvals] for r in asked.rules],
+        "needed": asked.needed,
+        "grants": [[grant.by, grant.reason, grant.time] for grant in asked.grants],
+        "claim": asked.claim,
     }
-    values = (
-        asked.id,
-        asked.status,
-        subject,
-        scope,
-        tool,
-        tool_digest,
-        digest,
-        asked.requested,
-        asked.expires,
-    )
-    connection.execute(
-        "INSERT INTO approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, '', '', '', ?)",
-        (*values, canonical(detail).decode()),
-    )
+    return canonical(detail).decode()
 
 
 def _get(connection: sqlite3.Connection, approval: str) -> Approval:
@@ -244,6 +314,9 @@ def _approval(row: Any) -> Approval:
         rules=tuple(Rule(*rule) for rule in more["rules"]),
         requested=requested,
         expires=expires,
+        needed=more.get("needed", 1),
+        grants=tuple(Grant(*grant) for grant in more.get("grants", ())),
+        claim=more.get("claim", {}),
         decided_by=by,
         reason=reason,
         call=call,

@@ -83,8 +83,17 @@ def _statement(piece: str, file: str, whole: str, start: int) -> Statement:
         description=notes.get("description", ""),
         advice=notes.get("advice", ""),
         where=f"{file}:{line}",
+        approvals=_approvals(notes.get("approvals", "1"), f"{file}:{line}:{column}"),
     )
     return Statement(rule, piece, policies[0], file, line, column)
+
+
+def _approvals(told: str, where: str) -> int:
+    if not re.fullmatch("[1-9]", told):
+        raise PolicyError(
+            f'{where}: @approvals says how many persons have to agree, "1" to "9", not {told!r}'
+        )
+    return int(told)
 
 
 def position(text: str, offset: int) -> tuple[int, int]:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 Config = Annotated[str | None, typer.Option("--config", help="settings file (default: ./pointsman.toml)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
-Reason = Annotated[str, typer.Option("--reason", help="why; kept in the ledger")]
+Reason = Annotated[str, typer.Option("--reason", help="why; it is kept in the ledger, and has to be given")]
 
 
 class Command(NamedTuple):
@@ -266,11 +266,14 @@ def show_approval(
 @approvals_app.command("grant")
 def grant_approval(
     approval: Annotated[str, typer.Argument(help="the approval's id")],
-    reason: Reason = "",
+    reason: Reason,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Agree to exactly one call; whoever asked makes it again."""
+    """Agree to exactly one call; whoever asked makes it again.
+
+    Example: pointsman approvals grant a_ae8fb8194fef --reason "the deploy is the cause"
+    """
     found = asyncio.run(_desk(config).settle(approval, "grant", reason))
     _print(found, as_json, lambda: _approval(found))
 
@@ -278,11 +281,14 @@ def grant_approval(
 @approvals_app.command("deny")
 def deny_approval(
     approval: Annotated[str, typer.Argument(help="the approval's id")],
-    reason: Reason = "",
+    reason: Reason,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Refuse; the same call stays refused until the denial expires."""
+    """Refuse; the same call stays refused until the denial expires.
+
+    Example: pointsman approvals deny a_ae8fb8194fef --reason "not during the sale"
+    """
     found = asyncio.run(_desk(config).settle(approval, "deny", reason))
     _print(found, as_json, lambda: _approval(found))
 
@@ -290,15 +296,50 @@ def deny_approval(
 def _approval(found: dict[str, Any]) -> str:
     from gateway import printing
 
-    who = " → ".join([*found.get("chain", ()), found["subject"]])
-    lines = [f"{found['id']} {found['status']}", f"asks:      {who}", f"tool:      {found['tool']}"]
-    lines += [f"case:      {found['case']}"] if found.get("case") else []
-    lines += [f"arguments: {printing.as_line(found['arguments'])}", f"digest:    {found['digest']}"]
-    lines += [f"rule:      {r['id']} ({r['where']}): {r['description']}" for r in found.get("rules", ())]
-    lines += [f"requested: {found['requested']}", f"expires:   {found['expires']}"]
-    lines += [f"decided:   by {found['decided_by']}"] if found.get("decided_by") else []
-    lines += [f"reason:    {found['reason']}"] if found.get("reason") else []
+    lines = [f"{found['id']} {found['status']}"]
+    lines += [f"{name + ':':<11}{value}" for name, value in _approval_lines(found)]
     return "\n".join(printing.safe(line) for line in lines)
+
+
+def _approval_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    from gateway import printing
+
+    yield "asks", " → ".join([*found.get("chain", ()), found["subject"]])
+    yield "tool", found["tool"] + (f", which {RISKS[found['risk']]}" if found.get("risk") else "")
+    if found.get("case"):
+        yield "case", found["case"]
+    yield "arguments", printing.as_line(found["arguments"])
+    if found.get("redacted"):
+        yield "", "a secret was taken out of these; the call is bound to the real ones"
+    yield "digest", found["digest"]
+    if found.get("undo"):
+        yield "undo", found["undo"]
+    for rule in found.get("rules", ()):
+        yield "rule", f"{rule['id']} ({rule['where']}): {rule['description']}"
+    for name, value in _claim_lines(found.get("claim") or {}):
+        yield "claim", f"(by the requester, unchecked) {name}: {value}"
+    yield "requested", found["requested"]
+    yield "expires", found["expires"]
+    if found.get("needed", 1) > 1:
+        yield "needs", f"{found['needed']} persons, {len(found['grants'])} agreed"
+    for grant in found.get("grants", ()):
+        yield "granted", f"by {grant['by']} at {grant['time']}: {grant['reason']}"
+    if found["status"] == "denied":
+        yield "denied", f"by {found['decided_by']}: {found['reason']}"
+    if found.get("call"):
+        yield "used", f"by call {found['call']}"
+
+
+RISKS = {"reads": "only reads", "writes": "changes something", "destructive": "may destroy something"}
+
+
+def _claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for name in ("reason", "risk", "undo"):
+        if claim.get(name):
+            yield name, claim[name]
+    for piece in claim.get("evidence", ()):
+        found = {True: "stands there", False: "is NOT what that call released"}.get(piece.get("stands"), "")
+        yield "evidence", f"{piece['quote']!r} in call {piece['call']}" + (f", and {found}" if found else "")
 
 
 # -- the ledger --------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from gateway import strictjson
+from gateway import approvals_api, strictjson
 from gateway.caller import NO_HEADERS, NOTHING, Caller
 from gateway.errors import HeaderMismatch, InvalidRequest, ParseError, Refusal, RpcError
 from gateway.http_caller import HttpCaller
@@ -84,6 +84,9 @@ class Front:
                 None, RpcError("a valid bearer token is needed: see `pointsman tokens issue`", number=-32012)
             )
             await _reply(send, 401, body, (b"www-authenticate", b'Bearer realm="pointsman"'))
+            return
+        if approvals_api.is_ours(path):
+            await self._approvals(scope, receive, send, headers, subject)
             return
         endpoint = self._endpoint(path)
         if endpoint is None:
@@ -180,6 +183,23 @@ class Front:
             await self._modern(receive, send, headers, subject, endpoint, message)
         else:
             await self._legacy(receive, send, headers, subject, endpoint, message)
+
+    async def _approvals(
+        self, scope: Scope, receive: Receive, send: Send, headers: dict[bytes, bytes], subject: Subject
+    ) -> None:
+        verb, body = scope["method"], b""
+        if verb == "POST":
+            if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+                await _reply(send, 415, _error(None, InvalidRequest("Content-Type must be application/json")))
+                return
+            try:
+                body = await self._body(headers, receive)
+            except RpcError as error:
+                await _reply(send, 400, _error(None, error))
+                return
+        query = scope.get("query_string", b"")
+        status, told = await approvals_api.answer(self._gateway, subject, verb, scope["path"], query, body)
+        await _reply(send, status, told)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import servers_file
-from gateway.approvals import Approvals, as_dict, requester
+from gateway.approvals import Approvals, as_dict, is_redacted, requester
 from gateway.catalogue import OPERATOR
 from gateway.checkpoints import Checkpoints
 from gateway.errors import ApprovalError, LedgerUnavailable, UsageError
@@ -18,12 +18,13 @@ from gateway.names import public_name
 from gateway.pins import Pins
 from gateway.policy import Policy, directory
 from gateway.redaction import Redactor
+from gateway.refusals import why_not
 from gateway.remote import call_admin
 from gateway.server import make_tool
 from gateway.settings import Settings, home, load
 from gateway.store import Store
 from gateway.tokens import Tokens
-from gateway.types import Decision, Subject, Tool
+from gateway.types import Approval, Subject, Tool
 
 ROLES = {"agent:coordinator": ("coordinator",), "user:operator": ("operator",)}
 BY_KIND = {"agent": ("specialist",), "user": ("oncall",)}
@@ -127,27 +128,20 @@ class Desk:
         if (answer := await self.ask("show_approval", {"id": approval})) is not None:
             return answer
         async with self.records() as records:
-            return as_dict(await records.approvals.show(approval))
+            asked = await records.approvals.show(approval)
+            return await shown(asked, (await self._tools(records)).get(asked.tool), records.ledger)
 
     async def settle(self, approval: str, verb: str, reason: str) -> dict[str, Any]:
         """Grant or deny an approval as the operator of this machine."""
         if (answer := await self.ask(f"{verb}_approval", {"id": approval, "reason": reason})) is not None:
             return answer
         async with self.records() as records:
-            if verb == "deny":
-                return as_dict(await records.approvals.deny(approval, OPERATOR, reason))
             asked = await records.approvals.show(approval)
             tools = await self._tools(records)
-            tool = tools.get(asked.tool)
-            if tool is None:
-                raise ApprovalError(
-                    f"{asked.tool} is no approved tool any more: approval {approval} can only be denied"
-                )
             policy = Policy.load(directory(self.settings.policy), tools.values())
-            decision = policy.may_approve(OPERATOR, tool, asked.arguments, requester(asked))
-            if decision.verdict != "call":
-                raise ApprovalError(f"{OPERATOR.id} may not approve {asked.tool}: {_why(decision)}")
-            return as_dict(await records.approvals.grant(approval, OPERATOR, reason))
+            check_approver(policy, OPERATOR, verb, asked, tools.get(asked.tool), self.settings.environment)
+            decide = records.approvals.grant if verb == "grant" else records.approvals.deny
+            return as_dict(await decide(approval, OPERATOR, reason))
 
     # -- policy ------------------------------------------------------------------------------------
 
@@ -215,13 +209,49 @@ def explained(
     }
 
 
+def check_approver(
+    policy: Policy, by: Subject, verb: str, asked: Approval, tool: Tool | None, environment: str
+) -> None:
+    """Refuse whoever policy does not name as one who may decide about this call: grant it, or deny it."""
+    if tool is None:
+        if verb == "deny":
+            return
+        raise ApprovalError(
+            f"{asked.tool} is no approved tool any more: approval {asked.id} can only be denied"
+        )
+    if verb == "grant" and is_redacted(asked) and policy.reads_arguments(by, "approve", tool):
+        raise ApprovalError(
+            f"approval {asked.id} can only be denied: the rules on who may approve {tool.public} look at its "
+            "arguments, and a secret was taken out of them; have the call made without the secret"
+        )
+    context = {"environment": environment}
+    decision = policy.may_approve(by, tool, asked.arguments, requester(asked), context)
+    if decision.verdict != "call":
+        raise ApprovalError(f"{by.id} may not approve {tool.public}: {why_not(decision)}")
+
+
+async def shown(asked: Approval, tool: Tool | None, ledger: Ledger) -> dict[str, Any]:
+    """The approval as an approver sees it: with what the tool does, what undoes it, and what was claimed.
+
+    Of each claimed piece of evidence it says whether its words stand in what the call it names released.
+    """
+    told = as_dict(asked)
+    if tool is not None:
+        told["risk"] = "reads" if tool.read_only else "destructive" if tool.destructive else "writes"
+        told["undo"] = tool.undo
+    if evidence := told["claim"].get("evidence"):
+        for piece in evidence:
+            piece["stands"] = await _stands(piece["call"], piece["quote"], asked, ledger)
+    return told
+
+
+async def _stands(call: str, quote: str, asked: Approval, ledger: Ledger) -> bool:
+    found = await ledger.show(call)
+    return found is not None and found["records"][0].get("case", "") == asked.case and quote in found["text"]
+
+
 def _rule(rule: Any) -> dict[str, str]:
     return {"id": rule.id, "description": rule.description, "advice": rule.advice, "where": rule.where}
-
-
-def _why(decision: Decision) -> str:
-    rules = "; ".join(f"{rule.id}: {rule.description} {rule.advice}".strip() for rule in decision.rules)
-    return rules or "; ".join(decision.errors) or "no rule permits it; ask somebody on call"
 
 
 def _builtin() -> dict[str, Tool]:

@@ -388,7 +388,7 @@ def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
             call.tool.public,
             call.tool.digest,
             call.digest,
-            call.subject.case or call.subject.run,
+            call.subject.work,
         ),
     ).rowcount
     if spent != 1:

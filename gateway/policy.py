@@ -215,6 +215,11 @@ class Policy:
         """Whether the subject can neither call nor request it, whatever arguments and context are."""
         return all(self._scopes.never(subject, verb, tool) for verb in ("call", "request"))
 
+    def reads_arguments(self, subject: Subject, group: str, tool: Tool) -> bool:
+        """Whether the rules about this subject, action and tool look at the call's arguments."""
+        reads = self._scopes.select(subject, group, tool).reads
+        return any(name.partition(".")[0] == "args" for name in reads)
+
     def _no(self, rule: str, description: str, advice: str) -> Decision:
         return Decision("deny", (Rule(rule, description, advice, "gateway"),), policy=self.digest)
 

@@ -31,9 +31,11 @@ def waiting(call: Call, decision: Decision, approval: Approval) -> Refusal:
         why = f" ({approval.reason})" if approval.reason else ""
         message = f"{call.tool.public} was denied by {approval.decided_by}{why}: do something else"
         return Refusal("approval_denied", message, rules=approval.rules, approval=approval.id)
+    left = approval.needed - len(approval.grants)
+    who = "a person's approval" if left == 1 else f"the approval of {left} different persons"
     message = (
-        f"{call.tool.public} needs a person's approval: {approval.id} waits until {approval.expires}; "
-        f"after `pointsman approvals grant {approval.id}` make exactly this call again"
+        f"{call.tool.public} needs {who}: {approval.id} waits until {approval.expires}; "
+        f"after `pointsman approvals grant {approval.id} --reason WHY` make exactly this call again"
     )
     return Refusal("approval_pending", message, rules=decision.rules or approval.rules, approval=approval.id)
 

@@ -142,6 +142,7 @@ def make_tool(entry: ServerEntry, name: str, public: str, definition: dict[str, 
         idempotent=bool(over.get("idempotent", read_only or hints.get("idempotentHint") is True)),
         open_world=bool(over.get("openWorld", hints.get("openWorldHint") is not False)),
         labels=(*entry.labels, *over.get("labels", ())),
+        undo=str(over.get("undo", "")),
     )
 
 

@@ -16,7 +16,7 @@ BUNDLED = Path(__file__).parent / "defaults" / "mcp.json"
 OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
 ISOLATION = ("shared", "principal", "session")
 OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation"))
-OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels"))
+OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels", "undo"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
 

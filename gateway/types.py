@@ -30,6 +30,11 @@ class Subject:
     def name(self) -> str:
         return self.id.partition(":")[2]
 
+    @property
+    def work(self) -> str:
+        """What it is at work on, its run within its case: consent to a call holds there and nowhere else."""
+        return f"{self.case}/{self.run}"
+
 
 @dataclass(frozen=True, slots=True)
 class Tool:
@@ -45,6 +50,7 @@ class Tool:
     idempotent: bool = False
     open_world: bool = True
     labels: tuple[str, ...] = ()
+    undo: str = ""  # what undoes a call of it, in the operator's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Rule:
     description: str = ""
     advice: str = ""
     where: str = ""  # file:line
+    approvals: int = 1  # how many persons have to agree where this rule lets a call wait for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,11 @@ class Decision:
     rules: tuple[Rule, ...] = ()
     errors: tuple[str, ...] = ()
     policy: str = ""  # digest of the policy set
+
+    @property
+    def approvals(self) -> int:
+        """How many persons have to agree: as many as the strictest of its rules asks for."""
+        return max((rule.approvals for rule in self.rules), default=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +105,17 @@ class Replay:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """That one person agreed: who, why, when."""
+
+    by: str
+    reason: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
 class Approval:
-    """A person's consent to one exact call: asked for, decided once, used once."""
+    """Persons' consent to one exact call: asked for, decided once, used once."""
 
     id: str
     status: ApprovalStatus
@@ -109,6 +130,9 @@ class Approval:
     rules: tuple[Rule, ...]
     requested: str
     expires: str
+    needed: int = 1  # how many persons have to agree
+    grants: tuple[Grant, ...] = ()
+    claim: dict[str, Any] = field(default_factory=dict)  # what the requester says for it; nobody checked it
     decided_by: str = ""
     reason: str = ""
     call: str = ""  # the call that used it

@@ -79,7 +79,7 @@ class ApprovalPending(SpecialistsError):
     def __init__(self, approval_id: str, tool: str, arguments: dict[str, Any], call: str = "") -> None:
         super().__init__(
             f"{tool}: waits for approval {approval_id or '(no id given)'}; "
-            f"grant it with `pointsman approvals grant {approval_id}` and resume"
+            f"grant it with `pointsman approvals grant {approval_id} --reason WHY` and resume"
         )
         self.approval_id = approval_id
         self.tool = tool

@@ -29,7 +29,9 @@ from specialists.errors import ApprovalPending, QuoteError, Refused, ToolFailed
 from specialists.link import Link, Pool
 from specialists.types import Evidence, Progress
 
-KEY, CALL, REFUSAL, REPLAYED = (f"pointsman/{word}" for word in ("key", "call", "refusal", "replayed"))
+KEY, CALL, CLAIM, REFUSAL, REPLAYED = (
+    f"pointsman/{word}" for word in ("key", "call", "claim", "refusal", "replayed")
+)
 APPROVAL = "pointsman-approval"
 SHORTEST_QUOTE = 3
 _ANSWER = TypeAdapter(Annotated[CallToolResult | InputRequiredResult, Field(union_mode="left_to_right")])
@@ -125,15 +127,23 @@ class Toolbox:
     async def __aexit__(self, *_: object) -> None:
         await self._link.close()
 
-    async def call(self, tool: str, arguments: dict[str, Any] | None = None) -> ToolResult:
-        """Call a tool by its public name; refusals are results, a wait for a person is ApprovalPending."""
+    async def call(
+        self,
+        tool: str,
+        arguments: dict[str, Any] | None = None,
+        claim: dict[str, Any] | None = None,
+    ) -> ToolResult:
+        """Call a tool by its public name; refusals are results, a wait for a person is ApprovalPending.
+
+        A claim is what that person is told for the call: `reason`, `risk`, `undo` and `evidence`.
+        """
         arguments = arguments or {}
-        key = self._key(tool, arguments)
+        meta = {KEY: self._key(tool, arguments)} | ({CLAIM: claim} if claim else {})
         self.calls += 1
         started = time.monotonic()
         try:
             async with asyncio.timeout(self.seconds):
-                answer = await self._link.ask(lambda session: _send(session, tool, arguments, key))
+                answer = await self._link.ask(lambda session: _send(session, tool, arguments, meta))
         except TimeoutError:
             answer = _unanswered("deadline_exceeded", f"no answer within {self.seconds:g} s; ask for less")
         except ValidationError as error:
@@ -193,10 +203,10 @@ class Toolbox:
 
 
 async def _send(
-    session: ClientSession, tool: str, arguments: dict[str, Any], key: str
+    session: ClientSession, tool: str, arguments: dict[str, Any], meta: dict[str, Any]
 ) -> CallToolResult | InputRequiredResult:
     """One tools/call; the gateway has checked the result against its schema, so we do not do it again."""
-    params = CallToolRequestParams.model_validate({"name": tool, "arguments": arguments, "_meta": {KEY: key}})
+    params = CallToolRequestParams.model_validate({"name": tool, "arguments": arguments, "_meta": meta})
     return await session.send_request(CallToolRequest(params=params), _ANSWER)
 
 

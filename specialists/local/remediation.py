@@ -22,6 +22,7 @@ BACK = timedelta(hours=24)
 SCALABLE = frozenset({"traffic_surge", "cpu_saturated", "workers_saturated", "overloaded", "queue_backlog"})
 RESTARTABLE = frozenset({"memory_exhausted", "connections_exhausted", "pool_exhausted", "lock_contention"})
 MOST_ACTIONS = 2
+MOST_EVIDENCE = 4  # quotations a person is shown for an action
 CLEAR = 0.7  # confidence of the first cause from which no second action is offered
 
 
@@ -151,7 +152,7 @@ def _scale(lead: Cause, service: str, state: dict[str, Any]) -> Action:
 
 async def _act(book: Casebook, action: Action) -> Any:
     """Run the action (ApprovalPending passes through to the caller), then look whether it helped."""
-    result = await book.toolbox.call(action.tool, action.arguments)
+    result = await book.toolbox.call(action.tool, action.arguments, _claim(book, action))
     book.calls += 1
     if result.is_error:
         failed = action.model_copy(update={"status": "failed"})
@@ -162,6 +163,17 @@ async def _act(book: Casebook, action: Action) -> Any:
     claims = await _verify(book, result)
     verdict = claims[0].text if claims else "Whether it helped cannot be seen yet."
     return book.finding(f"{said(action)} ran. {verdict}", actions=(done,), claims=backed(claims))
+
+
+def _claim(book: Casebook, action: Action) -> dict[str, Any]:
+    """What a person who is asked to agree is told: why, at which risk, how to undo it, on which evidence."""
+    quoted = [piece for lead in book.task.leads[:1] for piece in lead.evidence[:MOST_EVIDENCE]]
+    return {
+        "reason": action.reason,
+        "risk": action.risk,
+        "undo": action.undo,
+        "evidence": [{"call": piece.call, "quote": piece.quote[:500]} for piece in quoted],
+    }
 
 
 async def _verify(book: Casebook, acted: ToolResult) -> list[Claim]:

@@ -20,7 +20,7 @@ async def decide(runner, result, tool):
     [proposal] = result.report.proposals
     assert proposal.action.status == "pending"
     async with GatewayClient(runner.access, runner.access.person) as person:
-        await person.read(tool, {"id": proposal.action.approval})
+        await person.read(tool, {"id": proposal.action.approval, "reason": "as proposed"})
 
 
 def test_a_granted_action_runs_once_and_the_report_tells_recovery(workspace, run):
@@ -62,7 +62,9 @@ def test_an_action_cut_off_by_a_crash_is_not_done_again_without_a_new_word(works
     workspace.until((workspace.home / "gateway.json").exists)
     asked = json.loads(workspace.run("triage", "alert.json", "--json").stdout)
     [before] = asked["report"]["proposals"]
-    assert workspace.run("approvals", "grant", before["action"]["approval"]).returncode == 0
+    assert (
+        workspace.run("approvals", "grant", before["action"]["approval"], "--reason", "yes").returncode == 0
+    )
     workspace.close_door("mend-1")
     first = workspace.start("cases", "resume", asked["case"])
     workspace.until(lambda: workspace.mends() == [1])

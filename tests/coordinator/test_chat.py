@@ -26,6 +26,7 @@ TURNS = (
     "/why 1",
     "/approve A-7",
     "/approve A-1",
+    "/approve A-1 the deploy is the cause",
     "has it recovered?",
     "/nonsense",
 )
@@ -136,13 +137,13 @@ def test_why_names_the_rule_with_its_description_and_place(said):
         assert re.search(r"rule [\w-]+, \S+\.cedar:\d+: \w+", said[turn]["text"]), said[turn]["text"]
 
 
-@pytest.mark.parametrize("turn", ["/show 999", "/approve A-7", "/nonsense"])
+@pytest.mark.parametrize("turn", ["/show 999", "/approve A-7", "/approve A-1", "/nonsense"])
 def test_a_command_that_cannot_be_done_says_so_and_the_conversation_goes_on(said, turn):
     assert said[turn]["error"]["code"] in ("usage", "case_unknown")
 
 
 def test_an_approved_action_runs_once_and_recovery_is_told_with_evidence(said):
-    answer = said["/approve A-1"]
+    answer = said["/approve A-1 the deploy is the cause"]
     assert answer["outcome"] == "recovered"
     assert answer["proposals"][0]["action"]["status"] == "done"
     assert answer["citations"]

@@ -93,7 +93,7 @@ async def test_what_needs_a_person_runs_once_after_exactly_this_call_was_granted
         assert code(asked) == "approval_pending"
         again = await call(app, LOGS, "fake__write", {"text": "a"})
         assert again["_meta"]["pointsman/refusal"]["approval"] == approval
-        granted = await call(app, OPERATOR, "gateway__grant_approval", {"id": approval})
+        granted = await call(app, OPERATOR, "gateway__grant_approval", {"id": approval, "reason": "tested"})
         assert granted["structuredContent"]["status"] == "granted"
         assert code(await call(app, LOGS, "fake__write", {"text": "b"})) == "approval_pending"
         assert words(await call(app, LOGS, "fake__write", {"text": "a"})) == "write: a"
@@ -115,7 +115,7 @@ async def test_a_modern_caller_with_elicitation_gets_a_question_that_grants_noth
         retry = {**params, "inputResponses": answers, "requestState": asked["requestState"]}
         again = await app.gateway.call(caller, "tools/call", retry)
         assert again["resultType"] == "input_required"
-        await call(app, OPERATOR, "gateway__grant_approval", {"id": approval})
+        await call(app, OPERATOR, "gateway__grant_approval", {"id": approval, "reason": "tested"})
         done = await app.gateway.call(caller, "tools/call", retry)
         assert words(done) == "write: q"
         with pytest.raises(RpcError, match="requestState refused"):
@@ -127,7 +127,7 @@ async def test_nobody_approves_their_own_request(tmp_path: Path, fake: FakeServe
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}) as app:
         asked = await call(app, LOGS, "fake__write", {"text": "own"})
         approval = asked["_meta"]["pointsman/refusal"]["approval"]
-        told = await call(app, LOGS, "gateway__grant_approval", {"id": approval})
+        told = await call(app, LOGS, "gateway__grant_approval", {"id": approval, "reason": "tested"})
         assert code(told) == "denied"
         assert (await app.approvals.show(approval)).status == "pending"
 

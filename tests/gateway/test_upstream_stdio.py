@@ -74,7 +74,7 @@ async def test_a_process_that_dies_is_named_and_started_again(tmp_path: Path) ->
     async with app_with(tmp_path, {"child": entry}) as app:
         asked = await call(app, LOGS, "child__die")
         approval = asked["_meta"]["pointsman/refusal"]["approval"]
-        await call(app, OPERATOR, "gateway__grant_approval", {"id": approval})
+        await call(app, OPERATOR, "gateway__grant_approval", {"id": approval, "reason": "tested"})
         died = await call(app, LOGS, "child__die")
         assert code(died) == "upstream_unavailable"
         assert "may have run" in words(died) and "ended with code 3" in words(died)

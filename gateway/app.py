@@ -17,9 +17,10 @@ from gateway.approvals import Approvals
 from gateway.catalogue import OPERATOR, Catalogue
 from gateway.checkpoints import Checkpoints
 from gateway.children import Children
-from gateway.errors import PolicyError, ServersFileError
+from gateway.errors import LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
 from gateway.http_client import Pool
+from gateway.identity import Identity
 from gateway.index import Index
 from gateway.ledger import Ledger
 from gateway.methods import Methods
@@ -33,10 +34,11 @@ from gateway.servers_file import References, ServerEntry
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.targets import Targets
+from gateway.throttle import Throttle
 from gateway.tokens import Tokens
 from gateway.types import Subject
 from gateway.upstream import Upstream
-from gateway.upstream_http import HttpUpstream
+from gateway.upstream_http import OURSELVES, HttpUpstream
 from gateway.upstream_stdio import StdioUpstream
 
 log = logging.getLogger("gateway")
@@ -55,6 +57,7 @@ class App:
     catalogue: Catalogue
     ledger: Ledger
     tokens: Tokens
+    identity: Identity
     approvals: Approvals
     children: Children
     store: Store
@@ -151,7 +154,11 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
         catalogue.changed.append(lambda what, server: _fit_policy(gateway, what))
         methods = Methods(gateway, index)
-        front = Front(gateway, methods, tokens)
+        identity = Identity(tokens, settings, pool)
+        stack.push_async_callback(identity.close)
+        throttle = Throttle(lambda told: _bad_tokens(ledger, told))
+        stack.push_async_callback(throttle.close)
+        front = Front(gateway, methods, identity, throttle)
         stack.push_async_callback(front.sessions.close_all)
         app = App(
             settings,
@@ -162,6 +169,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
             catalogue,
             ledger,
             tokens,
+            identity,
             approvals,
             children,
             store,
@@ -170,6 +178,13 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         )
         gateway.builtin = Admin(app)
         yield app
+
+
+async def _bad_tokens(ledger: Ledger, told: dict[str, Any]) -> None:
+    try:
+        await ledger.append("token", OURSELVES, status="refused", body=told)
+    except LedgerError as error:
+        log.error("bad tokens, not recorded (%s): %s", error, told)
 
 
 def _wake(catalogue: Catalogue, child: str) -> None:

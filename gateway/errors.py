@@ -9,6 +9,7 @@ GatewayError
 │   ├── KeyTaken           another call holds this idempotency key
 │   └── ApprovalSpent      the approval is used, expired, or was given for another call
 ├── ApprovalError          an approval that is unknown, decided already, or not this person's to decide
+├── NotIdentified          a bearer token that cannot be taken; HTTP says so before the body is read
 ├── RpcError               a JSON-RPC error, ours or an upstream's: the protocol is broken, or says no itself
 │   ├── ParseError         -32700: not JSON as we read it
 │   ├── InvalidRequest     -32600: JSON, but not a message we take
@@ -105,6 +106,21 @@ class ApprovalError(GatewayError):
 
     code = "approval_refused"
     exit_code = 3
+
+
+class NotIdentified(GatewayError):
+    """A bearer token that cannot be taken: why, the HTTP status, and the scope that would be needed."""
+
+    code = "not_identified"
+    exit_code = 3
+
+    def __init__(
+        self, message: str, *, status: int = 401, scope: str = "", retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = 403 if scope else status
+        self.scope = scope
+        self.retry_after = retry_after
 
 
 class RpcError(GatewayError):

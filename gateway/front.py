@@ -12,13 +12,14 @@ import orjson
 
 from gateway import approvals_api, strictjson
 from gateway.caller import NO_HEADERS, NOTHING, Caller
-from gateway.errors import HeaderMismatch, InvalidRequest, ParseError, Refusal, RpcError
+from gateway.errors import HeaderMismatch, InvalidRequest, NotIdentified, ParseError, Refusal, RpcError
 from gateway.http_caller import HttpCaller
+from gateway.identity import LOOPBACK, WELL_KNOWN, Identity
 from gateway.methods import Methods
 from gateway.pipeline import Gateway
 from gateway.refusals import refusal_error
 from gateway.sessions import Session, Sessions
-from gateway.tokens import Tokens
+from gateway.throttle import Throttle
 from gateway.types import Subject
 from gateway.watch import Watch, disconnected
 from gateway.wire import (
@@ -41,7 +42,6 @@ JSON = (b"content-type", b"application/json")
 ONCE = frozenset(
     (b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"authorization", b"host", b"mcp-session-id")
 )
-LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]", "::1"))
 BODY_SECONDS = 20
 PING_SECONDS = 15
 CANCELLED = -32800
@@ -50,10 +50,11 @@ CANCELLED = -32800
 class Front:
     """The ASGI application."""
 
-    def __init__(self, gateway: Gateway, methods: Methods, tokens: Tokens) -> None:
+    def __init__(self, gateway: Gateway, methods: Methods, identity: Identity, throttle: Throttle) -> None:
         self._gateway = gateway
         self._methods = methods
-        self._tokens = tokens
+        self._identity = identity
+        self._throttle = throttle
         settings = gateway.settings
         self._limit = settings.max_body_bytes
         self._hosts = LOOPBACK | {host.lower() for host in settings.allowed_hosts} | {settings.host.lower()}
@@ -75,15 +76,11 @@ class Front:
         if (trouble := self._stranger(headers)) is not None:
             await _reply(send, trouble, b"")
             return
-        bearer = headers.get(b"authorization", b"")
-        subject = (
-            self._tokens.verify(bearer[7:].decode("latin-1")) if bearer[:7].lower() == b"bearer " else None
-        )
-        if subject is None:
-            body = _error(
-                None, RpcError("a valid bearer token is needed: see `pointsman tokens issue`", number=-32012)
-            )
-            await _reply(send, 401, body, (b"www-authenticate", b'Bearer realm="pointsman"'))
+        if path.startswith(WELL_KNOWN):
+            await self._metadata(send, headers, path)
+            return
+        subject = self._identity.known(headers.get(b"authorization", b""), path)
+        if subject is None and (subject := await self._identified(scope, send, headers)) is None:
             return
         if approvals_api.is_ours(path):
             await self._approvals(scope, receive, send, headers, subject)
@@ -95,6 +92,30 @@ class Front:
             )
             return
         await self._route(scope, receive, send, headers, subject, endpoint)
+
+    async def _metadata(self, send: Send, headers: dict[bytes, bytes], path: str) -> None:
+        told = self._identity.metadata(_host(headers), path)
+        await _reply(send, 404 if told is None else 200, told or b"")
+
+    async def _identified(self, scope: Scope, send: Send, headers: dict[bytes, bytes]) -> Subject | None:
+        """Who calls with a token not seen before; None when it cannot be taken, and that was told."""
+        path, authorization = scope["path"], headers.get(b"authorization", b"")
+        try:
+            return await self._identity.verify(authorization, path)
+        except NotIdentified as error:
+            failed = error
+        extra = []
+        if failed.status == 401 and authorization:
+            wait = self._throttle.bad((scope.get("client") or ("",))[0])
+            if wait:
+                failed = NotIdentified("too many wrong tokens from here", status=429, retry_after=wait)
+        if failed.retry_after:
+            extra.append((b"retry-after", b"%d" % max(1, round(failed.retry_after))))
+        if failed.status in (401, 403):
+            told = self._identity.challenge(failed, bool(authorization), _host(headers), path)
+            extra.append((b"www-authenticate", told))
+        await _reply(send, failed.status, _error(None, RpcError(str(failed), number=-32012)), *extra)
+        return None
 
     def _stranger(self, headers: dict[bytes, bytes]) -> int | None:
         """The status for a request a web page may have sent (DNS rebinding, foreign origins)."""
@@ -446,6 +467,10 @@ class Front:
     async def _session_closed(self, number: str) -> None:
         servers = self._gateway.catalogue.servers.values()
         await asyncio.gather(*(s.upstream.close_session(number) for s in servers if s.upstream is not None))
+
+
+def _host(headers: dict[bytes, bytes]) -> str:
+    return headers.get(b"host", b"").decode("latin-1")
 
 
 async def _reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:

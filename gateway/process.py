@@ -119,6 +119,7 @@ async def _serve(
     async with open_app(settings, home) as app:
         host, port = sock.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        app.identity.listens(host, port)
         # Handed to this process's own commands only, and ended with it.
         operator = await app.tokens.issue(OPERATOR.id, OPERATOR.roles)
         config = uvicorn.Config(
@@ -140,6 +141,8 @@ async def _serve(
         tasks = [
             asyncio.create_task(work) for work in (app.reader.watch(), app.policies.watch(), _sweep(app))
         ]
+        if app.identity.jwts is not None:
+            tasks.append(asyncio.create_task(app.identity.jwts.keys.watch()))
         if with_parent:
             tasks.append(asyncio.create_task(_until_stdin_closes(server)))
         app.start()

@@ -16,7 +16,7 @@ from gateway.errors import UsageError
 
 PREFIX = "POINTSMAN_GATEWAY__"
 MB = 1_048_576
-PATHS = frozenset(("servers", "policy", "recording", "checkpoints"))  # in a file: relative to that file
+PATHS = frozenset(("servers", "policy", "recording", "checkpoints", "jwt_jwks"))  # in a file: relative to it
 
 
 class Settings(BaseSettings):
@@ -34,6 +34,21 @@ class Settings(BaseSettings):
     environment: str = Field("local", description="name of this environment, as policies see it")
     allowed_hosts: list[str] = Field([], description="names a Host header may carry beside the loopback ones")
     allowed_origins: list[str] = Field([], description="origins a browser may call from; loopback is allowed")
+    url: str = Field(
+        "",
+        pattern=r"^(https?://[^/?#\s\"\\]+(/[^?#\s\"\\]*)?)?$",
+        description="the address callers know this gateway by; empty: the one it listens on",
+    )
+    jwt_issuer: str = Field("", description="whose JWTs are taken, exactly as in `iss`; empty: nobody's")
+    jwt_jwks: str = Field("", description="the issuer's public keys: a JWKS URL or file")
+    jwt_audience: str = Field("", description="whom a JWT may be for (`aud`), beside this gateway's address")
+    jwt_scopes: str = Field(
+        "", pattern=r"^[\x20\x21\x23-\x5b\x5d-\x7e]*$", description="scopes a JWT must have, all of them"
+    )
+    jwt_subject: str = Field("sub", min_length=1, description="the claim that names the subject")
+    jwt_roles: str = Field(
+        "roles", min_length=1, description="the claim that holds its roles; a.b for nested"
+    )
     max_body_bytes: int = Field(MB, ge=1024, description="largest request body")
     max_result_bytes: int = Field(16 * MB, ge=1024, description="largest answer of a tool server")
     call_seconds: float = Field(
@@ -93,7 +108,7 @@ def load(given: str | None = None, **over: Any) -> Settings:
     path = config_file(given)
     table = _table(path) if path else {}
     for name in PATHS & table.keys():
-        if path and table[name] and isinstance(table[name], str):
+        if path and table[name] and isinstance(table[name], str) and "://" not in table[name]:
             table[name] = str(path.absolute().parent / table[name])
     _known(table, f"{path} [gateway]")
     _known((k.removeprefix(PREFIX).lower() for k in os.environ if k.startswith(PREFIX)), "the environment")

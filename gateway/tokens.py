@@ -15,7 +15,7 @@ import orjson
 
 from gateway.errors import UsageError
 from gateway.store import Store
-from gateway.types import Subject
+from gateway.types import ROLE_NAME, SUBJECT_NAME, Subject
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS tokens (
@@ -24,8 +24,6 @@ CREATE TABLE IF NOT EXISTS tokens (
     issued REAL NOT NULL, expires REAL, issued_by TEXT NOT NULL, revoked REAL);
 """
 
-_SUBJECT = re.compile(r"(?:agent|user):[A-Za-z0-9._@-]{1,100}", re.ASCII)
-_ROLE = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 _NAME = re.compile(r"[\x21-\x7e]{0,200}", re.ASCII)
 
 
@@ -143,12 +141,12 @@ class Tokens:
 
 
 def _check(subject: str, roles: Any, expires: float | None, names: tuple[str, ...]) -> None:
-    if not _SUBJECT.fullmatch(subject):
+    if not SUBJECT_NAME.fullmatch(subject):
         raise UsageError(
             f"subject {subject!r} is not a name: write agent:NAME or user:NAME (letters, digits, . _ @ -)"
         )
     for role in roles:
-        if not isinstance(role, str) or not _ROLE.fullmatch(role):
+        if not isinstance(role, str) or not ROLE_NAME.fullmatch(role):
             raise UsageError(f"role {role!r} is not a name: use letters, digits and . _ -")
     if expires is not None and not 0 < expires <= 10 * 366 * 86_400:
         raise UsageError(f"expiry of {expires} s is out of range: give seconds between 1 and ten years")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Verb = Literal["call", "read", "prompt", "complete", "list"]
 Verdict = Literal["call", "request", "deny"]
+SUBJECT_NAME = re.compile(r"(?:agent|user):[A-Za-z0-9._@-]{1,100}", re.ASCII)
+ROLE_NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 ApprovalStatus = Literal["pending", "granted", "denied", "used", "expired", "withdrawn"]
 
 
@@ -21,6 +24,7 @@ class Subject:
     run: str = ""
     task: str = ""
     token: str = ""  # first 16 hex digits of the token's SHA-256; the token itself goes nowhere
+    expires: float = field(default=float("inf"), compare=False)  # when the token does, in seconds since 1970
 
     @property
     def kind(self) -> str:

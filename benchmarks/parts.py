@@ -20,6 +20,7 @@ sys.path[0] = str(
 )  # `gateway` is the package here, not the script beside us
 sys.path.append(str(Path(__file__).resolve().parent))
 
+import aiohttp
 import orjson
 import uvloop
 from load import META
@@ -29,6 +30,7 @@ from gateway import strictjson
 from gateway.app import open_app
 from gateway.caller import Caller
 from gateway.canonical import digest
+from gateway.http_client import Address
 from gateway.settings import Settings
 from gateway.types import Call, Subject
 
@@ -135,6 +137,29 @@ async def _measured(place: Path, durability: str, url: str) -> None:
             lambda n: behind.request("tools/call", plain, caller),
             16,
         )
+        body = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": plain})
+        fields = {
+            "Content-Type": "application/json",
+            "Accept": "application/json, text/event-stream",
+            "MCP-Protocol-Version": "2026-07-28",
+            "Mcp-Method": "tools/call",
+            "Mcp-Name": "echo",
+        }
+        where = Address.of(url, "benchmark")
+
+        async def by_our_client(n: int) -> None:
+            with await behind.http.request("POST", where, fields, body) as answer:
+                async for _ in answer.chunks():
+                    pass
+
+        await measure("the exchange alone, by gateway/http_client.py, 16 at once", 800, by_our_client, 16)
+        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=256)) as session:
+
+            async def by_aiohttp(n: int) -> None:
+                async with session.post(url, data=body, headers=fields) as answer:
+                    await answer.read()
+
+            await measure("the exchange alone, by aiohttp, 16 at once", 800, by_aiohttp, 16)
         await measure(
             "the whole road, 16 at once", 800, lambda n: gateway.call(caller, "tools/call", params(n)), 16
         )

@@ -137,12 +137,13 @@ class Script(Target):
     """A peer that is one file of this directory: `FILE PORT UPSTREAM`; "stdio" starts the upstream itself."""
 
     file = ""
+    python = sys.executable
 
     def start(self, upstream: str) -> Script:
         """Start it."""
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/mcp"
-        self.run([sys.executable, str(HERE / self.file), str(port), "stdio" if self.stdio else upstream])
+        self.run([self.python, str(HERE / self.file), str(port), "stdio" if self.stdio else upstream])
         self.listening(port)
         return self
 
@@ -166,9 +167,10 @@ class SdkStdio(Sdk):
 
 
 class FastMcp(Script):
-    """FastMCP's proxy with one shared upstream session."""
+    """FastMCP's proxy with one shared upstream session, in an environment of its own: FASTMCP_PYTHON."""
 
     file = "peer_fastmcp.py"
+    python = os.environ.get("FASTMCP_PYTHON", sys.executable)
 
 
 class Ours(Target):

@@ -94,6 +94,7 @@ class Answerer:
             "sure": self._sure,
             "todo": self._todo,
             "since": self._since,
+            "hit": self._hit,
             "bad": self._bad,
             "over": self._over,
             "considered": self._considered,
@@ -187,6 +188,17 @@ class Answerer:
         if report.severity:
             said.append(Said(f"The alert's severity is {report.severity}."))
         return said or [Said("How bad it is cannot be seen from what was found.")]
+
+    async def _hit(self, intent: Intent) -> list[Said | Sentence]:
+        """Whether the components that the message names show symptoms, and what they show."""
+        said: list[Said | Sentence] = []
+        for name in intent.about[:2]:
+            hurt = [c for c in (name, *self._alike(name)) if c in self.view.report.blast_radius]
+            verdict = (
+                f"Yes, {hurt[0]} shows symptoms." if hurt else f"Nothing found says that {name} is affected."
+            )
+            said += [Said(verdict), *(self._known_about(name) or await self._fresh_about(name))]
+        return said
 
     async def _timeline(self, _: Intent) -> list[Said | Sentence]:
         moments = self.view.report.timeline

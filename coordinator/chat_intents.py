@@ -37,6 +37,7 @@ RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("todo", ("approve",)),
     ("since", ("since",)),
     ("since", ("when",)),
+    ("hit", ("bad", "x")),
     ("bad", ("bad",)),
     ("changes", ("change",)),
     ("changes", ("deploy",)),

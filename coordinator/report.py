@@ -147,7 +147,8 @@ def _acted(material: Material) -> bool:
 
 
 def _summary(material: Material, outcome: str, citer: Citer) -> tuple[Sentence, ...]:
-    said = [Sentence(text=one_line(material.trigger.title))]
+    told = one_line(material.trigger.title)  # what started the case is no finding of ours
+    said = [Sentence(text=f"The alert says: {told}" if material.trigger.payload else told)]
     if outcome == "recovered":
         recovery = material.claims("recovery")[0]
         said.append(Sentence(text=one_line(recovery.text), cites=citer.cite(recovery.evidence)))

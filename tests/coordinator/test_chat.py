@@ -17,6 +17,8 @@ TURNS = (
     "who deployed that?",
     "show me the logs",
     "what changed?",
+    "is orders affected?",
+    "is payments affected?",
     "how sure are you?",
     "is it over?",
     "what is the capital of France?",
@@ -77,7 +79,7 @@ def test_the_first_answer_covers_what_a_person_wants_to_know(said):
     }
 
 
-@pytest.mark.parametrize("turn", TURNS[:7])
+@pytest.mark.parametrize("turn", TURNS[:6] + TURNS[7:8])
 def test_every_reference_of_an_answer_has_its_citation(said, turn):
     answer = said[turn]
     used = {int(n) for n in re.findall(r"\[E(\d+)\]", answer["text"])}
@@ -97,6 +99,22 @@ def test_the_question_for_the_database_is_answered_about_it(said):
     answer = said["why not the database?"]
     assert answer["kind"] == "about"
     assert re.search(r"quer|postgres|database", answer["text"])
+
+
+def test_what_the_alert_claims_is_said_to_be_the_alerts_words(said):
+    [first] = [s for s in said[TURNS[0]]["sentences"] if s["part"] == "What is wrong"]
+    alert = json.loads((RECORDING / "alert.json").read_text())["alerts"][0]
+    assert first["text"].startswith("The alert says: ")
+    assert first["text"].removeprefix("The alert says: ").rstrip(".") in json.dumps(alert, ensure_ascii=False)
+
+
+@pytest.mark.parametrize(
+    ("turn", "verdict"), [("is orders affected?", "Yes, "), ("is payments affected?", "Nothing")]
+)
+def test_whether_a_component_is_affected_is_answered_about_it(said, turn, verdict):
+    answer = said[turn]
+    assert answer["kind"] == "hit"
+    assert answer["text"].startswith(verdict) and turn.split()[1] in answer["text"].split(".")[0]
 
 
 def test_who_deployed_it_is_named_from_the_deploy_record(said):

@@ -98,6 +98,7 @@ PHRASES = {
         "how severe is this",
         "are customers affected",
     ],
+    "hit": ["is billing affected?", "how bad is it for billing", "does it hurt billing?"],
     "over": [
         "is it over?",
         "is it fixed?",

@@ -17,7 +17,7 @@ from gateway.approvals import Approvals
 from gateway.catalogue import OPERATOR, Catalogue
 from gateway.checkpoints import Checkpoints
 from gateway.children import Children
-from gateway.errors import LedgerError, PolicyError, ServersFileError
+from gateway.errors import GatewayError, LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
 from gateway.http_client import Pool
 from gateway.identity import Identity
@@ -114,8 +114,8 @@ class ServersReader:
             await asyncio.sleep(POLL_SECONDS)
             try:
                 await self.read(strict=False)
-            except OSError as error:
-                log.error("cannot read the servers file: %s; the servers stay as they were", error)
+            except (OSError, GatewayError) as error:
+                log.error("cannot take the servers file over: %s; the servers stay as they were", error)
 
 
 @asynccontextmanager
@@ -140,7 +140,8 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         stack.push_async_callback(children.stop)
         maker = Maker(settings, references, children, pool, redactor)
         pins = await Pins(store).prepare()
-        catalogue = await Catalogue(pins, ledger, maker, connect_seconds=settings.connect_seconds).prepare()
+        patience = {"connect_seconds": settings.connect_seconds, "call_seconds": settings.call_seconds}
+        catalogue = await Catalogue(pins, ledger, maker, **patience).prepare()
         stack.push_async_callback(catalogue.stop)
         children.ready = lambda name: _wake(catalogue, name)
         catalogue.serve_builtin(builtin_tools())

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.caller import Caller
 from gateway.canonical import digest
+from gateway.connection import Connection
 from gateway.definition_check import flags
 from gateway.errors import NotYet, Refusal, RpcError, UpstreamFailed, UsageError
 from gateway.ledger import Ledger, now
@@ -19,7 +20,7 @@ from gateway.schemas import Check, compile_schema
 from gateway.server import Server, make_tool
 from gateway.servers_file import ServerEntry, ServersFile
 from gateway.types import Subject, Tool
-from gateway.upstream import CHANGED, CLIENT_INFO, Upstream
+from gateway.upstream import CHANGED, CLIENT_INFO, Background, Upstream
 
 log = logging.getLogger("gateway.catalogue")
 OPERATOR = Subject("user:operator", ("operator",))
@@ -33,11 +34,15 @@ Maker = Callable[[ServerEntry, Upstream | None, Any], tuple[Upstream, Any]]
 class Catalogue:
     """Keeps the servers connected in the background and answers from what is pinned."""
 
-    def __init__(self, pins: Pins, ledger: Ledger, make: Maker, *, connect_seconds: float) -> None:
+    def __init__(
+        self, pins: Pins, ledger: Ledger, make: Maker, *, connect_seconds: float, call_seconds: float
+    ) -> None:
         self._pins = pins
         self._ledger = ledger
         self._make = make
         self._connect_seconds = connect_seconds
+        self._call_seconds = call_seconds
+        self._leaving = Background()
         self._kept: dict[str, dict[str, Pin]] = {}
         self._running = False
         self.servers: dict[str, Server] = {}
@@ -60,16 +65,27 @@ class Catalogue:
     # -- which servers there are -------------------------------------------------------------------
 
     async def apply(self, file: ServersFile, by: Subject = OPERATOR) -> None:
-        """Make the servers those of the file: new ones appear, removed ones go, changed ones start again."""
-        for name in [n for n, s in self.servers.items() if file.servers.get(n) != s.entry]:
-            await self._drop(self.servers.pop(name))
+        """Make the servers those of the file; calls under way end where they are, new ones go the new way."""
         await self._record_registrations(file, by)
+        gone = []
+        for name, server in list(self.servers.items()):
+            entry = file.servers.get(name)
+            if entry is not None and entry.reached == server.entry.reached:
+                if entry != server.entry:
+                    server.revise(entry)
+            else:
+                gone.append(self.servers.pop(name))
+                server.state = "stopped"
         for name, entry in file.servers.items():
             if name not in self.servers:
                 server = self.servers[name] = Server(entry, pins=dict(self._kept.get(name, {})))
                 if self._running:
                     self._start(server)
         self._rebuild()
+        for server in gone:
+            if server.name not in self.servers:
+                self._tell_offered(server)
+            self._leaving.start(self._leave(server))
 
     async def _record_registrations(self, file: ServersFile, by: Subject) -> None:
         """Record which servers came, went or moved, whoever changed the file and whenever that was."""
@@ -83,14 +99,15 @@ class Catalogue:
             await self._ledger.append("registration", by, server=name, change=change, identity=where)
             await self._pins.register(name, standing.get(name, ""))
 
-    async def _drop(self, server: Server) -> None:
+    async def _leave(self, server: Server, *, at_once: bool = False) -> None:
+        """Let go of a server; its calls under way may end, within the time a call may take."""
+        server.state = "stopped"
         if server.task is not None:
             server.task.cancel()
             with suppress(asyncio.CancelledError):
                 await server.task
-        server.state = "stopped"
-        if server.upstream is not None:
-            await server.upstream.close()
+        if server.connection is not None:
+            await server.connection.leave(0 if at_once else server.entry.timeout or self._call_seconds)
 
     async def forget(self, name: str) -> None:
         """Forget what was approved of a server that is being removed."""
@@ -107,7 +124,8 @@ class Catalogue:
     async def stop(self) -> None:
         """Let go of every server."""
         self._running = False
-        await asyncio.gather(*(self._drop(server) for server in self.servers.values()))
+        await self._leaving.stop()
+        await asyncio.gather(*(self._leave(server, at_once=True) for server in self.servers.values()))
 
     def get(self, name: str) -> Server:
         """A server by its name."""
@@ -141,6 +159,12 @@ class Catalogue:
 
     async def refresh(self, server: Server) -> bool:
         """Connect if need be and list the tools again; when that fails, the server says at which stage."""
+        async with server.refreshing:
+            return await self._refresh(server)
+
+    async def _refresh(self, server: Server) -> bool:
+        if server.state == "stopped":
+            raise UsageError(f"server {server.name!r} has just been removed or changed: look again")
         server.state = "connecting" if server.state != "ready" else server.state
         try:
             async with asyncio.timeout(self._connect_seconds + 5):
@@ -166,18 +190,23 @@ class Catalogue:
         return not server.error
 
     async def _list(self, server: Server) -> None:
-        upstream, made_of = self._make(server.entry, server.upstream, server.made_of)
-        if upstream is not server.upstream:
-            if server.upstream is not None:
-                await server.upstream.close()
-            upstream.on_changed = lambda method: self._on_changed(server, method)
-            server.upstream, server.made_of = upstream, made_of
-        if upstream.modern is None or server.state != "ready":
+        before = server.connection
+        made = self._make(server.entry, server.upstream, before.made_of if before is not None else None)
+        fresh = before is None or made[0] is not before.upstream
+        if fresh:
+            server.connection = Connection(*made)
+            server.connection.upstream.on_changed = lambda method: self._on_changed(server, method)
+            if before is not None:
+                self._leaving.start(before.leave(server.entry.timeout or self._call_seconds))
+        upstream = made[0]
+        if fresh or upstream.modern is None or server.state != "ready":
             await upstream.connect()
         if "tools" in (upstream.info.get("capabilities") or {"tools": {}}):
             await self._take(server, await self._definitions(upstream))
         else:
             await self._take(server, {})
+        if fresh:
+            self._tell_offered(server)
 
     async def _definitions(self, upstream: Upstream) -> dict[str, dict[str, Any]]:
         caller = Caller(OURSELVES, "modern" if upstream.modern else "legacy", info=CLIENT_INFO)
@@ -227,7 +256,7 @@ class Catalogue:
             await self.approve(server, fresh, OPERATOR, "the operator trusts this server's definitions")
 
     def _on_changed(self, server: Server, method: str) -> None:
-        what = CHANGED.get(method)
+        what = CHANGED.get(method) if server.state != "stopped" else None
         if what == "tools":
             server.announced = True
             server.wake.set()
@@ -237,6 +266,13 @@ class Catalogue:
     def _tell(self, what: str, server: str) -> None:
         for listener in self.changed:
             listener(what, server)
+
+    def _tell_offered(self, server: Server) -> None:
+        """With a server its prompts and resources come and go; of its tools the catalogue itself tells."""
+        told = server.upstream.info.get("capabilities") if server.upstream is not None else None
+        for what in ("prompts", "resources"):
+            if isinstance(told, dict) and what in told:
+                self._tell(what, server.name)
 
     # -- approving ---------------------------------------------------------------------------------
 
@@ -259,9 +295,10 @@ class Catalogue:
         )
         await self._pins.put(pins)
         for pin in pins:
-            server.pins[pin.tool] = pin
             self._kept.setdefault(server.name, {})[pin.tool] = pin
-        server.examined = None
+            for known in (server, self.servers.get(server.name, server)):  # it may have changed meanwhile
+                known.pins[pin.tool] = pin
+                known.examined = None
         self._rebuild()
         return names
 
@@ -297,9 +334,7 @@ class Catalogue:
         self.tools = dict(sorted(every.items()))
         self.by_server = {name: dict(sorted(tools.items())) for name, tools in by_server.items()}
         self.blocked = blocked
-        if {n: t.digest for n, t in before.items()} != {
-            n: t.digest for n, t in self.tools.items()
-        } or not self.version:
+        if before != self.tools or not self.version:
             self.version += 1
             self._tell("tools", "")
 
@@ -366,14 +401,41 @@ class Catalogue:
         return [tool for tools in self.by_server.values() for tool in tools.values()]
 
     def upstream(self, name: str) -> Upstream:
-        """The connection to a server; raises UpstreamFailed when there is none."""
+        """What answers for a server just now; raises UpstreamFailed when there is nothing."""
+        return self.connected(name).upstream
+
+    def connected(self, name: str) -> Connection:
+        """The connection to a server, to be entered for a request; raises UpstreamFailed without one."""
         server = self.servers.get(name)
-        if server is None or server.upstream is None:
+        if server is None or server.connection is None:
             reason = (
                 f"{server.stage}: {server.error}" if server and server.error else "it is not connected yet"
             )
             raise UpstreamFailed("connect", reason)
-        return server.upstream
+        return server.connection
+
+    async def connection(self, tool: Tool) -> Connection:
+        """Where a call on this tool goes now; raises UpstreamFailed when it may not go there any more."""
+        server = self.servers.get(tool.server)
+        if server is not None and server.connection is None:
+            await self._first_listed(server)
+        if not self._stands(tool):
+            raise UpstreamFailed("changed", "it was changed or removed meanwhile", refusal="quarantined")
+        return self.connected(tool.server)
+
+    async def _first_listed(self, server: Server) -> None:
+        if server.task is not None and not server.listed.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._connect_seconds):
+                    await server.listed.wait()
+
+    def _stands(self, tool: Tool) -> bool:
+        """Whether what was decided about is still what is there: the definition, and the server behind it."""
+        known = self.by_server.get(tool.server, {}).get(tool.name)
+        if known is not None and known.digest == tool.digest:
+            return True
+        server = self.servers.get(tool.server)
+        return server is not None and server.stands == tool.digest
 
     def count(self, name: str, ms: float, ok: bool) -> None:
         """Take a call into a server's figures."""

@@ -54,8 +54,40 @@ def gateway(
             uvloop.run(work)
 
 
+def connect(
+    subject: Annotated[
+        str | None, typer.Option("--as", help="who calls: agent:NAME or user:NAME; else POINTSMAN_TOKEN says")
+    ] = None,
+    role: Annotated[list[str] | None, typer.Option("--role", help="a role; may be given again")] = None,
+    server: Annotated[str | None, typer.Option("--server", help="only this tool server")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="a gateway elsewhere; needs POINTSMAN_TOKEN")
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log more")] = False,
+    config: Config = None,
+) -> None:
+    """Be an MCP server on stdin and stdout, for clients that start one.
+
+    Example: pointsman connect --as agent:claude --role specialist
+    """
+    import logging
+    import os
+
+    from gateway import settings, stdio_front
+    from gateway.joining import door
+
+    level = logging.INFO if verbose else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    loaded, token = settings.load(config), os.environ.get("POINTSMAN_TOKEN", "")
+    there = door(settings.home(), config, url or "", token, subject or "", tuple(role or ()))
+    path = f"/servers/{server}/mcp" if server else "/mcp"
+    work = stdio_front.serve(there, path, connect_seconds=loaded.connect_seconds, limit=loaded.max_body_bytes)
+    asyncio.run(work)
+
+
 commands: list[Command] = [
     Command("gateway", gateway),
+    Command("connect", connect),
     Command("servers", servers_app),
     *(Command(name, app) for name, app in governance_commands),
 ]

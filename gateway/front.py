@@ -31,6 +31,7 @@ from gateway.wire import (
     SSE_HEADERS,
     STATUS,
     check_modern,
+    checked_message,
     event,
 )
 
@@ -193,7 +194,7 @@ class Front:
         try:
             raw = await self._body(headers, receive)
             message = strictjson.read(raw, limit=self._limit)
-            number = _checked(message)
+            number = checked_message(message)
             if len(headers) != len(scope["headers"]):
                 _check_once(scope["headers"])
         except RpcError as error:
@@ -485,21 +486,6 @@ async def _reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, byte
 
 def _error(number: Any, error: RpcError) -> bytes:
     return orjson.dumps({"jsonrpc": "2.0", "id": number, "error": error.body()})
-
-
-def _checked(message: Any) -> Any:
-    """The id of a message that is one JSON-RPC object."""
-    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
-        raise InvalidRequest("the body must be one JSON-RPC 2.0 object; batches are not taken")
-    number = message.get("id")
-    if "id" in message and (isinstance(number, bool) or not isinstance(number, str | int)):
-        raise InvalidRequest("id must be a string or an integer")
-    if "method" in message:
-        if not isinstance(message["method"], str):
-            raise InvalidRequest("method must be a string")
-    elif "id" not in message or not ("result" in message or "error" in message):
-        raise InvalidRequest("the message is neither a request, a notification nor an answer")
-    return number
 
 
 def _check_once(headers: list[tuple[bytes, bytes]]) -> None:

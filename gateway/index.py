@@ -62,7 +62,8 @@ class Index:
         try:
             async with asyncio.timeout(SECONDS):
                 for _ in range(MOST_PAGES):
-                    page = await self._catalogue.upstream(name).request(method, params, caller)
+                    with self._catalogue.connected(name) as upstream:
+                        page = await upstream.request(method, params, caller)
                     found = page.get(LISTS[method][1])
                     items += [i for i in found if isinstance(i, dict)] if isinstance(found, list) else []
                     if not isinstance(page.get("nextCursor"), str):

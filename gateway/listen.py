@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from gateway.caller import Caller
@@ -13,6 +14,7 @@ from gateway.wire import SUBSCRIPTION_KEY
 ACKNOWLEDGED = "notifications/subscriptions/acknowledged"
 KINDS = {"tools": "toolsListChanged", "prompts": "promptsListChanged", "resources": "resourcesListChanged"}
 MOST_WAITING = 1_000
+AGAIN_SECONDS = 1.0
 CLOSED: dict[str, Any] = {}  # what stands in the queue of a stream that is to end
 
 
@@ -76,12 +78,11 @@ class Listeners:
         self, name: str, caller: Caller, uris: Any, queue: asyncio.Queue[dict[str, Any]]
     ) -> None:
         relay = _Relay(caller, queue)
-        try:
-            await self._catalogue.upstream(name).request(
-                "subscriptions/listen", {"notifications": {"resourceSubscriptions": uris}}, relay
-            )
-        except (RpcError, UpstreamFailed):
-            return  # the stream ends; whoever needs it listens again
+        wanted = {"notifications": {"resourceSubscriptions": uris}}
+        while True:  # a server that was changed, or broke off, is listened to again
+            with suppress(RpcError, UpstreamFailed):
+                await self._catalogue.upstream(name).request("subscriptions/listen", wanted, relay)
+            await asyncio.sleep(AGAIN_SECONDS)
 
 
 class _Relay(Caller):

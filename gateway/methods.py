@@ -88,9 +88,9 @@ class Methods:
         _, field, _ = LISTS[method]
         if caller.endpoint:
             self._permitted(caller, caller.endpoint, method)
-            upstream = self._catalogue.upstream(caller.endpoint)
-            async with asyncio.timeout(self._gateway.settings.call_seconds):
-                return await upstream.request(method, params, caller)
+            with self._catalogue.connected(caller.endpoint) as upstream:
+                async with asyncio.timeout(self._gateway.settings.call_seconds):
+                    return await upstream.request(method, params, caller)
         found = []
         for server, item in await self._index.merged(method, caller):
             if self._may(caller, server, method):

@@ -226,21 +226,23 @@ class Gateway:
     async def _ask(
         self, call: Call, caller: Caller, target: Target, params: dict[str, Any]
     ) -> dict[str, Any]:
-        upstream = self._upstream(call)
         try:
-            return await upstream.request(target.method, params, caller)
+            return await self._send(call, caller, target, params)
         except UpstreamFailed as failed:
             self.catalogue.broken(call.tool.server)
             harmless = not failed.sent or call.tool.read_only or call.tool.idempotent
             if not harmless or failed.refusal != "upstream_unavailable":
                 raise
         await asyncio.sleep(0.05)
-        return await self._upstream(call).request(target.method, params, caller)
+        return await self._send(call, caller, target, params)
 
-    def _upstream(self, call: Call) -> Upstream:
+    async def _send(
+        self, call: Call, caller: Caller, target: Target, params: dict[str, Any]
+    ) -> dict[str, Any]:
         if call.tool.server == "gateway" and self.builtin is not None:
-            return self.builtin
-        return self.catalogue.upstream(call.tool.server)
+            return await self.builtin.request(target.method, params, caller)
+        with await self.catalogue.connection(call.tool) as upstream:
+            return await upstream.request(target.method, params, caller)
 
     def deadline(self, call: Call) -> float:
         """Seconds this call may take."""

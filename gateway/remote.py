@@ -96,10 +96,14 @@ def _structured(result: dict[str, Any]) -> dict[str, Any]:
         rules = tuple(Rule(**rule) for rule in refusal.get("rules", ()))
         raise Refusal(refusal["code"], refusal["message"], rules=rules, approval=refusal.get("approval", ""))
     code, _, message = text.partition(": ")
-    for known in _classes(GatewayError):
-        if known.code == code:
-            raise known(message)
+    if any(known.code == code for known in _classes(GatewayError)):
+        raise error_told(code, message)
     raise GatewayError(text or "the admin tool failed and did not say why: see the gateway's log")
+
+
+def error_told(code: str, message: str) -> GatewayError:
+    """The error of another process of ours."""
+    return next((k for k in _classes(GatewayError) if k.code == code), GatewayError)(message)
 
 
 def _classes(base: type[GatewayError]) -> Iterator[type[GatewayError]]:

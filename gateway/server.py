@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
+from gateway.canonical import digest
+from gateway.connection import Connection
 from gateway.definition_check import flags
 from gateway.pins import Pin, pin_digest
 from gateway.servers_file import ServerEntry
@@ -25,8 +28,7 @@ class Server:
     state: State = "idle"
     stage: str = ""  # where it failed
     error: str = ""
-    upstream: Upstream | None = None
-    made_of: Any = None  # what the upstream was built from; rebuilt when that changes
+    connection: Connection | None = None
     offers: dict[str, dict[str, Any]] | None = None  # the definitions it offers now; None: not listed yet
     pins: dict[str, Pin] = field(default_factory=dict)
     examined: list[tuple[str, Tool | None, str]] | None = None  # the catalogue's view of it; None: look again
@@ -35,6 +37,7 @@ class Server:
     listed_at: float = 0.0
     announced: bool = False  # it said that its tools have changed
     task: asyncio.Task[Any] | None = None
+    refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)
     calls: int = 0
     failures: int = 0
     times: list[float] = field(default_factory=list)
@@ -43,6 +46,23 @@ class Server:
     def name(self) -> str:
         """The operator's name for it."""
         return self.entry.name
+
+    @property
+    def upstream(self) -> Upstream | None:
+        """What answers for it just now; None before the first attempt to reach it."""
+        return self.connection.upstream if self.connection is not None else None
+
+    @cached_property
+    def stands(self) -> str:
+        """The digest of its name and where it stands."""
+        return digest(self.entry.identity)
+
+    def revise(self, entry: ServerEntry) -> None:
+        """Take over an entry that differs only in what needs no new connection."""
+        self.entry, self.examined = entry, None
+        if self.upstream is not None:
+            self.upstream.entry = entry
+        self.wake.set()
 
     def offer_digest(self, name: str) -> str:
         """The digest of what it offers under this name now; empty when it offers nothing."""

@@ -51,6 +51,11 @@ class ServerEntry:
             return {"name": self.name, "url": self.url}
         return {"name": self.name, "command": self.command, "args": list(self.args)}
 
+    @property
+    def reached(self) -> tuple[Any, ...]:
+        """What a connection is made of: an entry that differs elsewhere goes on with the one it has."""
+        return self.identity, self.headers, self.env, self.cwd, self.open, self.isolation
+
 
 @dataclass(frozen=True)
 class ChildEntry:

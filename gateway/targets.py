@@ -50,20 +50,22 @@ class Targets:
         if method.startswith("resources/"):
             uri = _text(params, "uri")
             server = await self._index.server_of_uri(uri, caller)
-            return Target(method, _stand_in(server, uri), {"uri": uri})
+            return Target(method, self._stand_in(server, uri), {"uri": uri})
         if method == "prompts/get":
             server, name = await self._index.server_of_prompt(_text(params, "name"), caller)
             given = params.get("arguments")
-            return Target(method, _stand_in(server, name), given if isinstance(given, dict) else {}, name)
+            return Target(
+                method, self._stand_in(server, name), given if isinstance(given, dict) else {}, name
+            )
         reference = params.get("ref")
         if not isinstance(reference, dict):
             raise InvalidParams("params.ref must say what to complete")
         if "uri" in reference:
             uri = _text(reference, "uri")
             server = await self._index.server_of_uri(uri, caller)
-            return Target(method, _stand_in(server, uri), {"uri": uri})
+            return Target(method, self._stand_in(server, uri), {"uri": uri})
         server, name = await self._index.server_of_prompt(_text(reference, "name"), caller)
-        return Target(method, _stand_in(server, name), {"name": name}, name)
+        return Target(method, self._stand_in(server, name), {"name": name}, name)
 
     def _tool(self, caller: Caller, method: str, params: dict[str, Any]) -> Target:
         name = _text(params, "name")
@@ -86,6 +88,13 @@ class Targets:
         if wanted:
             check_param_headers(wanted, arguments, caller.headers)
 
+    def _stand_in(self, server: str, name: str) -> Tool:
+        """What policy and ledger see in place of a tool, for a resource or a prompt."""
+        behind = self._catalogue.servers.get(server)
+        stands = behind.stands if behind is not None else ""
+        public = f"{server}:{name}"[:300]
+        return Tool(server, name, public, {}, stands, read_only=True, destructive=False, idempotent=True)
+
     def outgoing(self, target: Target, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters under the server's own names."""
         if target.method == "completion/complete":
@@ -98,18 +107,11 @@ class Targets:
         """The result without the `_meta` keys a server may not pass on."""
         meta = result.get("_meta")
         server = self._catalogue.servers.get(target.tool.server)
-        if not isinstance(meta, dict) or server is None or "meta" in server.entry.open:
+        if not isinstance(meta, dict) or (server is not None and "meta" in server.entry.open):
             return result
         kept = {key: value for key, value in meta.items() if key.startswith("io.modelcontextprotocol/")}
         rest = {key: value for key, value in result.items() if key != "_meta"}
         return {**rest, "_meta": kept} if kept else rest
-
-
-def _stand_in(server: str, name: str) -> Tool:
-    """What policy and ledger see in place of a tool, for a resource or a prompt."""
-    return Tool(
-        server, name, f"{server}:{name}"[:300], {}, "", read_only=True, destructive=False, idempotent=True
-    )
 
 
 def _text(params: dict[str, Any], name: str) -> str:

@@ -51,6 +51,7 @@ class Process:
         self._process: asyncio.subprocess.Process | None = None
         self._ids = itertools.count(1)
         self._waiting: dict[int, tuple[asyncio.Future[dict[str, Any]], Caller, Any]] = {}
+        self._listening: set[int] = set()  # those of them that only listen, for as long as they like
         self._writing = asyncio.Lock()
         self._background = Background()
         self._last_words = b""
@@ -96,6 +97,8 @@ class Process:
             params = {**params, "_meta": {**meta, "progressToken": number}}
         future: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (future, caller, token)
+        if method == "subscriptions/listen":
+            self._listening.add(number)
         try:
             await self._write({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
             return result_of(await future)
@@ -106,6 +109,7 @@ class Process:
             raise
         finally:
             self._waiting.pop(number, None)
+            self._listening.discard(number)
 
     async def _try_tell(self, method: str, params: dict[str, Any]) -> None:
         with suppress(UpstreamFailed):
@@ -187,7 +191,7 @@ class Process:
 
     def _newest(self) -> Caller | None:
         """The only caller it can mean: with several under way nobody gets what may be another's."""
-        callers = [caller for _, caller, _ in self._waiting.values()]
+        callers = [c for number, (_, c, _) in self._waiting.items() if number not in self._listening]
         same = {(c.subject.id, c.session.id if c.session else "") for c in callers}
         return callers[-1] if len(same) == 1 else None
 

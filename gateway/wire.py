@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.errors import HeaderMismatch, InvalidParams, RpcError
+from gateway.errors import HeaderMismatch, InvalidParams, InvalidRequest, RpcError
 
 MODERN = "2026-07-28"
 LEGACY = ("2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05")
@@ -62,6 +62,21 @@ def decode_header(value: str | None) -> str | None:
         return plain.decode() if base64.b64encode(plain).decode() == match[1] else None
     except (binascii.Error, UnicodeDecodeError):
         return None
+
+
+def checked_message(message: Any) -> Any:
+    """The id of a message that is one JSON-RPC object."""
+    if not isinstance(message, dict) or message.get("jsonrpc") != "2.0":
+        raise InvalidRequest("the body must be one JSON-RPC 2.0 object; batches are not taken")
+    number = message.get("id")
+    if "id" in message and (isinstance(number, bool) or not isinstance(number, str | int)):
+        raise InvalidRequest("id must be a string or an integer")
+    if "method" in message:
+        if not isinstance(message["method"], str):
+            raise InvalidRequest("method must be a string")
+    elif "id" not in message or not ("result" in message or "error" in message):
+        raise InvalidRequest("the message is neither a request, a notification nor an answer")
+    return number
 
 
 def check_modern(message: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:

@@ -136,6 +136,7 @@ def over_http(server: Server[Any]) -> None:
 
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
+    sock.listen(128)
     print(json.dumps({"url": f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"}), flush=True)
     config = uvicorn.Config(server.streamable_http_app(), log_level="error", ws="none")
     asyncio.run(uvicorn.Server(config).serve(sockets=[sock]))

@@ -700,6 +700,7 @@ def main() -> None:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.bind(("127.0.0.1", args.http or 0))
+    sock.listen(128)
     print(json.dumps({"url": f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"}), flush=True)
     app = server.streamable_http_app(event_store=Mem(), retry_interval=100)
     config = uvicorn.Config(app, http="h11", ws="none", log_level="error")

@@ -14,9 +14,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import jwt
 import psutil
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from jwt.algorithms import OKPAlgorithm
 
 HERE = Path(__file__).resolve().parent
+ISSUER, AUDIENCE = "https://issuer.example", "gateway"
 UPSTREAM = [sys.executable, str(HERE / "upstream.py")]
 
 RULES = """
@@ -174,10 +178,11 @@ class FastMcp(Script):
 
 
 class Ours(Target):
-    """The gateway as it ships: ledger durable, policy of 50 rules, bearer tokens, approved definitions."""
+    """The gateway as it ships: ledger durable, policy of 50 rules, identity by JWT, approved definitions."""
 
     prefix = "up__"
     durability = "full"
+    roles: tuple[str, ...] = ("load",)
 
     def start(self, upstream: str, servers: dict[str, str] | None = None, seconds: float = 60) -> Ours:
         """Start it and wait until the tools are there."""
@@ -195,7 +200,9 @@ class Ours(Target):
         (self.place / "pointsman.toml").write_text(
             f'[gateway]\nport = 0\nservers = "{self.place}/mcp.json"\npolicy = "{policy}"\n'
             f'checkpoints = "{self.place}/checkpoints"\ndurability = "{self.durability}"\n'
+            f'jwt_issuer = "{ISSUER}"\njwt_audience = "{AUDIENCE}"\njwt_jwks = "{self.place}/jwks.json"\n'
         )
+        self.headers = {"authorization": f"Bearer {self.signed()}"}
         ready, tell = os.pipe()
         env = {**os.environ, "POINTSMAN_HOME": str(self.place / "home")}
         self.run(
@@ -221,10 +228,6 @@ class Ours(Target):
                 f"the gateway did not start: {line} {(self.place / 'log').read_text()[-1500:]}"
             )
         self.url = about["url"] + "/mcp"
-        operator = json.loads((self.place / "home" / "gateway.json").read_text())["operator_token"]
-        self.headers = {"authorization": f"Bearer {operator}"}
-        issued = self.ask("tools/call", {"name": "gateway__issue_token", "arguments": self.who()})
-        self.headers = {"authorization": f"Bearer {issued['structuredContent']['token']}"}
         until = time.monotonic() + seconds
         while not any(tool["name"] == "up__echo" for tool in self.ask("tools/list", {})["tools"]):
             if time.monotonic() > until:
@@ -232,9 +235,14 @@ class Ours(Target):
             time.sleep(0.1)
         return self
 
-    def who(self) -> dict[str, Any]:
-        """Whose token the load is made with."""
-        return {"subject": "agent:load", "roles": ["load"]}
+    def signed(self) -> str:
+        """A JWT for the load, by an issuer whose key the gateway is given."""
+        key = Ed25519PrivateKey.generate()
+        public = json.loads(OKPAlgorithm.to_jwk(key.public_key()))
+        keys = {"keys": [{**public, "kid": "load", "alg": "EdDSA", "use": "sig"}]}
+        (self.place / "jwks.json").write_text(json.dumps(keys))
+        claims = {"iss": ISSUER, "aud": AUDIENCE, "sub": "agent:load", "roles": self.roles}
+        return jwt.encode({**claims, "exp": int(time.time()) + 86_400}, key, "EdDSA", {"kid": "load"})
 
     def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """The result of one modern request."""

@@ -11,7 +11,6 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import uvloop
 from load import Client, Tally
@@ -24,9 +23,7 @@ MB = 1_000_000
 class Many(Ours):
     """A gateway for the operator, who may see every tool."""
 
-    def who(self) -> dict[str, Any]:
-        """A subject that every server's tools are shown to."""
-        return {"subject": "agent:load", "roles": ["load", "operator"]}
+    roles = ("load", "operator")
 
 
 def row(what: str, bar: str, measured: str) -> None:

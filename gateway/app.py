@@ -19,6 +19,7 @@ from gateway.checkpoints import Checkpoints
 from gateway.children import Children
 from gateway.errors import GatewayError, LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
+from gateway.governance import database
 from gateway.http_client import Pool
 from gateway.identity import Identity
 from gateway.index import Index
@@ -122,16 +123,14 @@ class ServersReader:
 async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
     """The gateway on this home, not started yet."""
     async with AsyncExitStack() as stack:
-        ledger_path = home / "ledger.db"
-        durability = "async" if settings.durability == "async" else "full"
-        store = await stack.enter_async_context(Store(ledger_path, durability=durability))
+        place = database(settings, home)
+        store = await stack.enter_async_context(Store(place, durability=settings.durability))
         redactor = Redactor()
-        ledger = await Ledger(
-            store, redactor, Checkpoints.beside(ledger_path, settings.checkpoints)
-        ).prepare()
+        ledger = await Ledger(store, redactor, Checkpoints.beside(place, settings.checkpoints)).prepare()
         approvals = await Approvals(store, ledger, expiry_seconds=settings.approval_seconds).prepare()
         tokens = await Tokens(store).prepare()
         await ledger.recover()
+        stack.push_async_callback(_ended, asyncio.create_task(ledger.keep()))
         pool = await stack.enter_async_context(Pool(settings.connect_seconds))
         references = References(home, settings.recording, settings.source)
         path = servers_file.locate(settings.servers, home)
@@ -142,14 +141,15 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         pins = await Pins(store).prepare()
         patience = {"connect_seconds": settings.connect_seconds, "call_seconds": settings.call_seconds}
         catalogue = await Catalogue(pins, ledger, maker, **patience).prepare()
+        store.on("pins", catalogue.reload)
         stack.push_async_callback(catalogue.stop)
         children.ready = lambda name: _wake(catalogue, name)
         catalogue.serve_builtin(builtin_tools())
         reader = ServersReader(settings, home, catalogue)
         await reader.read()
         index = Index(catalogue)
-        place = directory(settings.policy)
-        policy = Policy.load(place, catalogue.approved())
+        rules = directory(settings.policy)
+        policy = Policy.load(rules, catalogue.approved())
         sealer = Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
@@ -175,7 +175,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
             children,
             store,
             reader,
-            PolicyReader(place, gateway),
+            PolicyReader(rules, gateway),
         )
         gateway.builtin = Admin(app)
         yield app
@@ -186,6 +186,11 @@ async def _bad_tokens(ledger: Ledger, told: dict[str, Any]) -> None:
         await ledger.append("token", OURSELVES, status="refused", body=told)
     except LedgerError as error:
         log.error("bad tokens, not recorded (%s): %s", error, told)
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _wake(catalogue: Catalogue, child: str) -> None:

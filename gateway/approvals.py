@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -16,7 +15,7 @@ from gateway.errors import ApprovalError
 from gateway.ledger import Ledger, append_record, now
 from gateway.store import Store
 from gateway.types import Approval, Call, Decision, Grant, Rule, Subject
-from gateway.writing import Writing
+from gateway.writing import Connection, Writing
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS approvals (
@@ -54,7 +53,7 @@ class Approvals:
         subject = call.subject
         binding = (subject.id, call.tool.public, call.digest, subject.work, call.tool.digest)
 
-        def find(connection: sqlite3.Connection) -> Approval | None:
+        def find(connection: Connection) -> Approval | None:
             row = connection.execute(
                 f"SELECT {COLUMNS} FROM approvals WHERE subject = ? AND tool = ? AND digest = ? "
                 "AND scope = ? AND tool_digest = ? AND status IN ('pending', 'granted', 'denied') "
@@ -171,7 +170,7 @@ class Approvals:
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
         query = f"SELECT {COLUMNS} FROM approvals {where} ORDER BY requested DESC"
 
-        def job(connection: sqlite3.Connection) -> list[Approval]:
+        def job(connection: Connection) -> list[Approval]:
             found = (_approval(row) for row in connection.execute(query, list(chosen.values())))
             return list(islice((asked for asked in found if case in ("", asked.case)), MOST))
 
@@ -257,7 +256,7 @@ def _enough(asked: Approval, decision: Decision) -> bool:
     return asked.status == "denied" or asked.needed >= decision.approvals
 
 
-def _insert(connection: sqlite3.Connection, asked: Approval, binding: tuple[str, ...]) -> None:
+def _insert(connection: Connection, asked: Approval, binding: tuple[str, ...]) -> None:
     subject, tool, arguments, scope, tool_digest = binding
     bound = (asked.id, asked.status, subject, scope, tool, tool_digest, arguments)
     connection.execute(
@@ -266,7 +265,7 @@ def _insert(connection: sqlite3.Connection, asked: Approval, binding: tuple[str,
     )
 
 
-def _update(connection: sqlite3.Connection, asked: Approval) -> None:
+def _update(connection: Connection, asked: Approval) -> None:
     connection.execute(
         "UPDATE approvals SET status = ?, expires = ?, decided_by = ?, reason = ?, detail = ? WHERE id = ?",
         (asked.status, asked.expires, asked.decided_by, asked.reason, _detail(asked), asked.id),
@@ -288,7 +287,7 @@ def _detail(asked: Approval) -> str:
     return canonical(detail).decode()
 
 
-def _get(connection: sqlite3.Connection, approval: str) -> Approval:
+def _get(connection: Connection, approval: str) -> Approval:
     row = connection.execute(f"SELECT {COLUMNS} FROM approvals WHERE id = ?", (approval,)).fetchone()
     if row is None:
         raise ApprovalError(f"no approval {approval!r}: see `pointsman approvals list` for the ids")

@@ -58,9 +58,23 @@ class Catalogue:
 
     async def prepare(self) -> Catalogue:
         """Read the pins."""
-        for pin in await self._pins.all():
-            self._kept.setdefault(pin.server, {})[pin.tool] = pin
+        await self._read_pins()
         return self
+
+    async def reload(self) -> None:
+        """Read the pins again, as after another gateway on the same database has approved or dropped some."""
+        await self._read_pins()
+        for server in self.servers.values():
+            kept = self._kept.get(server.name, {})
+            if kept != server.pins:
+                server.pins, server.examined = dict(kept), None
+        self._rebuild()
+
+    async def _read_pins(self) -> None:
+        kept: dict[str, dict[str, Pin]] = {}
+        for pin in await self._pins.all():
+            kept.setdefault(pin.server, {})[pin.tool] = pin
+        self._kept = kept
 
     # -- which servers there are -------------------------------------------------------------------
 

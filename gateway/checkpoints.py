@@ -14,6 +14,7 @@ import orjson
 
 from gateway.canonical import canonical
 from gateway.errors import LedgerError
+from gateway.postgres import is_url, place_of
 
 log = logging.getLogger("gateway.checkpoints")
 KEEP = 2_000
@@ -29,11 +30,12 @@ class Checkpoints:
         self._failed = ""
 
     @classmethod
-    def beside(cls, ledger: Path, directory: str | Path = "") -> Checkpoints:
-        """Those of this ledger file, in this directory or in `$XDG_STATE_HOME/pointsman/checkpoints`."""
+    def beside(cls, ledger: str | Path, directory: str | Path = "") -> Checkpoints:
+        """Those of this ledger (file or URL), here or in `$XDG_STATE_HOME/pointsman/checkpoints`."""
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         directory = Path(directory or Path(state) / "pointsman" / "checkpoints")
-        name = hashlib.sha256(str(ledger.resolve()).encode()).hexdigest()[:24]
+        place = place_of(str(ledger)) if is_url(ledger) else str(Path(ledger).resolve())
+        name = hashlib.sha256(place.encode()).hexdigest()[:24]
         return cls(directory / f"{name}.jsonl", directory / "signing.key")
 
     def note(self, ledger: str, seq: int, head: str) -> None:

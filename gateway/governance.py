@@ -17,6 +17,7 @@ from gateway.ledger import Ledger
 from gateway.names import public_name
 from gateway.pins import Pins
 from gateway.policy import Policy, directory
+from gateway.postgres import is_url
 from gateway.redaction import Redactor
 from gateway.refusals import why_not
 from gateway.remote import call_admin
@@ -28,6 +29,19 @@ from gateway.types import Approval, Subject, Tool
 
 ROLES = {"agent:coordinator": ("coordinator",), "user:operator": ("operator",)}
 BY_KIND = {"agent": ("specialist",), "user": ("oncall",)}
+
+
+def database(settings: Settings, home: Path) -> str | Path:
+    """Where this gateway's records lie: the PostgreSQL URL that is set, or a file of the home."""
+    if not settings.database:
+        return home / "ledger.db"
+    url = servers_file.References(home).resolve(settings.database)
+    if not is_url(url):
+        raise UsageError(
+            "setting gateway.database is no PostgreSQL URL: write postgres://USER@HOST:PORT/NAME, "
+            "or leave it empty for a file in POINTSMAN_HOME"
+        )
+    return url
 
 
 @dataclass
@@ -47,6 +61,12 @@ class Desk:
     def __init__(self, config: str | None = None) -> None:
         self.settings: Settings = load(config)
         self.home: Path = home()
+        self.database = database(self.settings, self.home)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there are records to look at."""
+        return is_url(self.database) or Path(self.database).is_file()
 
     async def ask(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         """The answer of the running gateway's admin tool; None when no gateway runs."""
@@ -57,10 +77,8 @@ class Desk:
     @asynccontextmanager
     async def records(self) -> AsyncIterator[Records]:
         """The store of this home, opened for this command."""
-        durability = "async" if self.settings.durability == "async" else "full"
-        path = self.home / "ledger.db"
-        async with Store(path, durability=durability) as store:
-            checkpoints = Checkpoints.beside(path, self.settings.checkpoints)
+        async with Store(self.database, durability=self.settings.durability) as store:
+            checkpoints = Checkpoints.beside(self.database, self.settings.checkpoints)
             ledger = await Ledger(store, Redactor(), checkpoints).prepare()
             approvals = Approvals(store, ledger, expiry_seconds=self.settings.approval_seconds)
             yield Records(
@@ -74,13 +92,12 @@ class Desk:
     @asynccontextmanager
     async def ledger(self) -> AsyncIterator[Ledger]:
         """The ledger of this home, for reading; it may be written at the same time."""
-        path = self.home / "ledger.db"
-        if not path.is_file():
+        if not self.begun:
             raise LedgerUnavailable(
-                f"no ledger at {path}: set POINTSMAN_HOME to the home of the gateway you mean"
+                f"no ledger at {self.database}: set POINTSMAN_HOME to the home of the gateway you mean"
             )
-        async with Store(path, readonly=True) as store:
-            yield Ledger(store, Redactor(), Checkpoints.beside(path, self.settings.checkpoints))
+        async with Store(self.database, readonly=True) as store:
+            yield Ledger(store, Redactor(), Checkpoints.beside(self.database, self.settings.checkpoints))
 
     # -- tokens ------------------------------------------------------------------------------------
 
@@ -147,7 +164,7 @@ class Desk:
 
     async def tools(self) -> dict[str, Tool]:
         """Every approved tool of this home, and the gateway's own."""
-        if not (self.home / "ledger.db").is_file():
+        if not self.begun:
             return _builtin()
         async with self.records() as records:
             return await self._tools(records)

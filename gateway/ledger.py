@@ -6,9 +6,10 @@ import asyncio
 import hashlib
 import logging
 import secrets
-import sqlite3
+import time
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,12 +17,12 @@ import orjson
 
 from gateway.canonical import canonical
 from gateway.checkpoints import Checkpoints
-from gateway.errors import ApprovalSpent, KeyTaken
+from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, LedgerUnavailable
 from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.types import Call, Decision, Replay, Subject
 from gateway.verification import Verification, contradiction, verify
-from gateway.writing import Writing
+from gateway.writing import Connection, Writing
 
 log = logging.getLogger("gateway.ledger")
 
@@ -33,22 +34,30 @@ CREATE TABLE IF NOT EXISTS records (
 CREATE INDEX IF NOT EXISTS records_call ON records (call) WHERE call <> '';
 CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id <> '';
 CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS open_calls (call TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS open_calls (
+    call TEXT PRIMARY KEY, seq INTEGER NOT NULL, owner INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
     scope TEXT NOT NULL, key TEXT NOT NULL, call TEXT NOT NULL, tool TEXT NOT NULL, digest TEXT NOT NULL,
     status TEXT NOT NULL, result BLOB, PRIMARY KEY (scope, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
+ADDED = (("records", "body", "BLOB"), ("open_calls", "owner", "INTEGER NOT NULL DEFAULT 0"))
+
 # What stands at the top of a record; whatever else is told about an event goes into its body.
 FIELDS = frozenset(
     """call subject chain roles run case task token verb tool server key arguments_digest arguments_blob
     result_digest verdict rules policy approval control status ms step code versions""".split()  # noqa: SIM905
 )
+# What an outcome that a crash has cut off takes from its intent.
+INHERITED = "subject chain roles run case task token verb tool server key".split()  # noqa: SIM905
 INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger one among the blobs, packed
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
+PAY_SECONDS = 0.5
+LOOK_SECONDS = 5.0
+OWED = 10_000  # outcomes kept in memory while they cannot be written
 BODIES = {"arguments": "arguments_blob", "result": "result_digest"}
 
 
@@ -64,15 +73,19 @@ class Ledger:
         self.store = store
         self.redactor = redactor
         self._checkpoints = checkpoints
+        self._owed: deque[Callable[[Writing], Any]] = deque()
+        self._gone: set[int] = set()  # the owners of open calls that had ended when last looked for
+        self._look = 0.0
         self.id = ""
 
     async def prepare(self) -> Ledger:
         """Create the tables, learn the ledger's identity, and start signing checkpoints of its head."""
         await self.store.prepare(TABLES)
 
-        def identify(connection: sqlite3.Connection) -> tuple[str, bool]:
-            if "body" not in [row[1] for row in connection.execute("PRAGMA table_info(records)")]:
-                connection.execute("ALTER TABLE records ADD COLUMN body BLOB")  # begun by an earlier version
+        def identify(connection: Writing) -> tuple[str, bool]:
+            for table, column, kind in ADDED:  # begun by an earlier version
+                if column not in connection.columns(table):
+                    connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
             row = connection.execute("SELECT value FROM facts WHERE name = 'ledger'").fetchone()
             if row:
                 return row[0], False
@@ -112,7 +125,7 @@ class Ledger:
             if approval:
                 _spend(connection, approval, call)
             seq = append_record(connection, "intent", record, body)
-            connection.add("open_calls", (call.id, seq))
+            connection.add("open_calls", (call.id, seq, connection.owner))
             return seq
 
         try:
@@ -120,6 +133,9 @@ class Ledger:
         except asyncio.CancelledError:
             # It may be written although nobody waits for it any more, and it will never be dispatched.
             self.store.write_soon(lambda c: self._abandon(c, call))
+            raise
+        except LedgerUnavailable:
+            self._owe(lambda c: self._abandon(c, call))  # it may be written, and will not be dispatched
             raise
 
     def _abandon(self, connection: Writing, call: Call) -> None:
@@ -139,7 +155,40 @@ class Ledger:
         """Record how the call ended, with its result (`packed`: as redacted); only then release it."""
         body = packed if packed is not None else self.redactor.pack(result)[0]
         record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
-        return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
+        try:
+            return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
+        except LedgerUnavailable:
+            held = {**record, "body": {"held": "it could not be recorded when it came, and was not released"}}
+            self._owe(lambda c: self._close(c, held, call.id, status, body))
+            raise
+
+    def _owe(self, job: Callable[[Writing], Any]) -> None:
+        """Keep what could not be written, until it can; a process that ends before leaves it `unknown`."""
+        if len(self._owed) < OWED:
+            self._owed.append(job)
+
+    async def pay(self) -> None:
+        """Write what could not be written when it happened."""
+        while self._owed:
+            try:
+                await self.store.write(self._owed[0])
+            except LedgerUnavailable:
+                return
+            except LedgerError as error:
+                log.debug("%s", error)  # it was written after all, before the connection broke
+            self._owed.popleft()
+
+    async def keep(self) -> None:
+        """Go on paying what is owed, and closing what other gateways left open when they ended."""
+        while True:
+            await asyncio.sleep(PAY_SECONDS)
+            await self.pay()
+            if self.store.database.shared and time.monotonic() >= self._look:
+                self._look = time.monotonic() + LOOK_SECONDS
+                try:
+                    await self.recover(again=True)
+                except LedgerUnavailable as error:
+                    log.debug("%s", error)
 
     def _close(
         self, connection: Writing, record: dict[str, Any], call: str, status: str, body: bytes | None
@@ -190,41 +239,42 @@ class Ledger:
             record["body"] = self.redactor.clean(body)
         return record
 
-    async def recover(self) -> list[str]:
-        """Close every call that was cut off by a crash as `unknown`: it may have run."""
+    async def recover(self, *, again: bool = False) -> list[str]:
+        """Close every call that was cut off by a crash as `unknown`: it may have run.
+
+        With `again`, only those whose gateway has been gone since the last time: a connection to
+        the database that breaks for a moment is no crash.
+        """
 
         def job(connection: Writing) -> list[str]:
-            rows = connection.execute(
-                "SELECT o.call, r.record FROM open_calls o JOIN records r ON r.seq = o.seq ORDER BY o.seq"
+            owners = connection.execute(
+                "SELECT DISTINCT owner FROM open_calls WHERE owner <> ?", (connection.owner,)
             ).fetchall()
-            for call, text in rows:
-                intent = orjson.loads(text)
-                kept = (
-                    "subject",
-                    "chain",
-                    "roles",
-                    "run",
-                    "case",
-                    "task",
-                    "token",
-                    "verb",
-                    "tool",
-                    "server",
-                    "key",
-                )
-                record = {name: intent[name] for name in kept if name in intent}
-                record |= {"control": "enforced", "call": call}
-                self._close(connection, record, call, "unknown", None)
-            return [call for call, _ in rows]
+            gone = {owner for (owner,) in owners if connection.gone(owner)}
+            ended = gone & self._gone if again else gone
+            self._gone = gone
+            return [call for owner in sorted(ended) for call in self._close_all(connection, owner)]
 
         return await self.store.write(job)
+
+    def _close_all(self, connection: Writing, owner: int) -> list[str]:
+        rows = connection.execute(
+            "SELECT o.call, r.record FROM open_calls o JOIN records r ON r.seq = o.seq "
+            "WHERE o.owner = ? ORDER BY o.seq",
+            (owner,),
+        ).fetchall()
+        for call, text in rows:
+            intent = orjson.loads(text)
+            record = {name: intent[name] for name in INHERITED if name in intent}
+            self._close(connection, {**record, "control": "enforced", "call": call}, call, "unknown", None)
+        return [call for call, _ in rows]
 
     # -- reading -----------------------------------------------------------------------------------
 
     async def find_key(self, subject: Subject, key: str) -> Replay | None:
         """What happened under this idempotency key of this subject and case, if anything did."""
 
-        def job(connection: sqlite3.Connection) -> Replay | None:
+        def job(connection: Connection) -> Replay | None:
             row = connection.execute(
                 "SELECT call, tool, digest, status, result FROM keys WHERE scope = ? AND key = ?",
                 (_scope(_who(subject)), key),
@@ -276,7 +326,7 @@ class Ledger:
     async def show(self, call: str) -> dict[str, Any] | None:
         """Everything about one call: its records, the arguments it was given, the result it released."""
 
-        def job(connection: sqlite3.Connection) -> dict[str, Any] | None:
+        def job(connection: Connection) -> dict[str, Any] | None:
             rows = connection.execute(
                 "SELECT seq, hash, record FROM records WHERE call = ? ORDER BY seq", (call,)
             ).fetchall()
@@ -293,11 +343,8 @@ class Ledger:
         """Whether every record is as it was written; names those that are not."""
 
         def job() -> Verification:
-            connection = self.store.connect(readonly=True)
-            try:
+            with self.store.reading() as connection:
                 return verify(connection, self._checkpoints)
-            finally:
-                connection.close()
 
         return (await asyncio.to_thread(job)).as_dict()
 
@@ -305,7 +352,7 @@ class Ledger:
         """Every record in order, a page at a time; with its `arguments` and its `result` where asked for."""
         fields = [(name, BODIES[name]) for name in bodies]
 
-        def page(connection: sqlite3.Connection, start: int) -> list[dict[str, Any]]:
+        def page(connection: Connection, start: int) -> list[dict[str, Any]]:
             rows = connection.execute(
                 "SELECT seq, hash, record FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (start, PAGE)
             ).fetchall()
@@ -321,7 +368,7 @@ class Ledger:
                 yield record
             after = records[-1]["seq"]
 
-    def _checkpoint(self, connection: sqlite3.Connection) -> None:
+    def _checkpoint(self, connection: Connection) -> None:
         row = connection.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
         if row and self._checkpoints is not None:
             self._checkpoints.note(self.id, row[0], row[1].hex())
@@ -363,7 +410,7 @@ def _scope(record: Mapping[str, Any]) -> str:
     return f"{record['subject']} {record.get('case') or record.get('run') or ''}"
 
 
-def _claim_key(connection: sqlite3.Connection, call: Call) -> None:
+def _claim_key(connection: Connection, call: Call) -> None:
     scope = _scope(_who(call.subject))
     row = connection.execute(
         "SELECT call, digest, tool, status FROM keys WHERE scope = ? AND key = ?", (scope, call.key)
@@ -371,12 +418,14 @@ def _claim_key(connection: sqlite3.Connection, call: Call) -> None:
     if row and (row[3] in FINAL or row[1:3] != (call.digest, call.tool.public)):
         raise KeyTaken(f"key {call.key!r} belongs to call {row[0]}: use another key for another call")
     connection.execute(
-        "INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?, 'running', NULL)",
+        "INSERT INTO keys VALUES (?, ?, ?, ?, ?, 'running', NULL) ON CONFLICT (scope, key) DO UPDATE SET "
+        "call = excluded.call, tool = excluded.tool, digest = excluded.digest, status = 'running', "
+        "result = NULL",
         (scope, call.key, call.id, call.tool.public, call.digest),
     )
 
 
-def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
+def _spend(connection: Connection, approval: str, call: Call) -> None:
     spent = connection.execute(
         "UPDATE approvals SET status = 'used', call = ? WHERE id = ? AND status = 'granted' AND expires > ? "
         "AND subject = ? AND tool = ? AND tool_digest = ? AND digest = ? AND scope = ?",
@@ -398,14 +447,14 @@ def _spend(connection: sqlite3.Connection, approval: str, call: Call) -> None:
         )
 
 
-def _keep(connection: sqlite3.Connection, body: bytes) -> None:
+def _keep(connection: Connection, body: bytes) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO blobs VALUES (?, 1, ?)",
+        "INSERT INTO blobs VALUES (?, 1, ?) ON CONFLICT (digest) DO NOTHING",
         (hashlib.sha256(body).digest(), zlib.compress(body, 1)),
     )
 
 
-def read_body(connection: sqlite3.Connection, seq: int, name: bytes) -> bytes | None:
+def read_body(connection: Connection, seq: int, name: bytes) -> bytes | None:
     """The body of this record, which has this digest: beside it or among the blobs; None when it is gone."""
     row = connection.execute("SELECT body FROM records WHERE seq = ?", (seq,)).fetchone()
     if row is not None and row[0] is not None:
@@ -416,14 +465,14 @@ def read_body(connection: sqlite3.Connection, seq: int, name: bytes) -> bytes | 
     return zlib.decompress(row[1]) if row[0] else row[1]
 
 
-def _result_of(connection: sqlite3.Connection, call: str, name: bytes) -> bytes | None:
+def _result_of(connection: Connection, call: str, name: bytes) -> bytes | None:
     row = connection.execute(
         "SELECT seq FROM records WHERE call = ? AND kind = 'outcome' ORDER BY seq DESC LIMIT 1", (call,)
     ).fetchone()
     return read_body(connection, row[0], name) if row else None
 
 
-def _first_body(connection: sqlite3.Connection, records: list[dict[str, Any]], field: str) -> Any:
+def _first_body(connection: Connection, records: list[dict[str, Any]], field: str) -> Any:
     for record in records:
         if record.get(field):
             body = read_body(connection, record["seq"], bytes.fromhex(record[field]))

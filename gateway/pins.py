@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +11,7 @@ import orjson
 
 from gateway.canonical import canonical, digest
 from gateway.store import Store
+from gateway.writing import Connection, Writing
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS pins (
@@ -60,7 +60,7 @@ class Pins:
     async def all(self) -> list[Pin]:
         """Every pin there is."""
 
-        def job(connection: sqlite3.Connection) -> list[Pin]:
+        def job(connection: Connection) -> list[Pin]:
             rows = connection.execute(
                 "SELECT server, tool, digest, definition, approved_by, approved FROM pins"
             )
@@ -74,13 +74,23 @@ class Pins:
             (p.server, p.tool, p.digest, canonical(p.definition).decode(), p.approved_by, p.approved)
             for p in pins
         ]
-        await self._store.write(
-            lambda c: c.executemany("INSERT OR REPLACE INTO pins VALUES (?, ?, ?, ?, ?, ?)", rows) and None
-        )
+
+        def job(connection: Writing) -> None:
+            for row in rows:
+                connection.execute("DELETE FROM pins WHERE server = ? AND tool = ?", row[:2])
+                connection.execute("INSERT INTO pins VALUES (?, ?, ?, ?, ?, ?)", row)
+            connection.tell("pins")
+
+        await self._store.write(job)
 
     async def drop(self, server: str) -> None:
         """Forget a server's pins."""
-        await self._store.write(lambda c: c.execute("DELETE FROM pins WHERE server = ?", (server,)) and None)
+
+        def job(connection: Writing) -> None:
+            connection.execute("DELETE FROM pins WHERE server = ?", (server,))
+            connection.tell("pins")
+
+        await self._store.write(job)
 
     async def registered(self) -> dict[str, str]:
         """The servers whose registration the ledger knows, each with the digest of where it stands."""
@@ -91,13 +101,10 @@ class Pins:
 
     async def register(self, server: str, identity: str) -> None:
         """Remember a server as registered; without an identity, as removed."""
-        if identity:
-            await self._store.write(
-                lambda c: (
-                    c.execute("INSERT OR REPLACE INTO registered VALUES (?, ?)", (server, identity)) and None
-                )
-            )
-        else:
-            await self._store.write(
-                lambda c: c.execute("DELETE FROM registered WHERE server = ?", (server,)) and None
-            )
+
+        def job(connection: Writing) -> None:
+            connection.execute("DELETE FROM registered WHERE server = ?", (server,))
+            if identity:
+                connection.execute("INSERT INTO registered VALUES (?, ?)", (server, identity))
+
+        await self._store.write(job)

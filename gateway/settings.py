@@ -63,6 +63,9 @@ class Settings(BaseSettings):
         1800, gt=0, description="after which an unused legacy session is closed"
     )
     approval_seconds: float = Field(3600, gt=0, description="how long an approval waits before it expires")
+    database: str = Field(
+        "", description="postgres:// URL for ledger, approvals, tokens, pins; empty: HOME/ledger.db"
+    )
     durability: str = Field(
         "full", pattern="^(full|async)$", description="full: fsync; async: may lose a second"
     )

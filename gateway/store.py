@@ -1,28 +1,47 @@
-"""One SQLite file with one writer: what is asked for together is written together, by one fsync."""
+"""One database with one writer a process: what is asked for together is written together, by one fsync."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import queue
-import sqlite3
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Protocol, TypeVar
 
+from gateway import postgres
 from gateway.errors import LedgerError, LedgerUnavailable
-from gateway.writing import Writing
+from gateway.postgres import Postgres
+from gateway.sqlite import BUSY_MS, Sqlite
+from gateway.writing import Connection, Writing
 
+log = logging.getLogger("gateway.store")
 T = TypeVar("T")
-Durability = Literal["full", "async"]
 Job = tuple[Callable[[Writing], Any], "asyncio.Future[Any]"]
 Settled = tuple["asyncio.Future[Any]", Any, BaseException | None]
 
-BUSY_MS = 5_000
 BATCH = 500
 NOTE_EVERY = 1.0
+
+
+class Database(Protocol):
+    """Where the store's tables lie; knows what is this database's own way and nothing of the tables."""
+
+    shared: bool  # whether other processes write to it at the same time
+    name: str  # as errors name it, without credentials
+    advice: str  # what to look at when it fails
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]: ...
+
+    def prepare(self) -> None: ...
+    def connect(self, *, readonly: bool = False) -> Writing: ...
+    def failed(self, error: Exception) -> bool: ...
+    def listen(self, heard: Callable[[str], object]) -> Callable[[], None]: ...
 
 
 class Store:
@@ -30,23 +49,27 @@ class Store:
 
     def __init__(
         self,
-        path: str | Path,
+        place: str | Path,
         *,
-        durability: Durability = "full",
+        durability: str = "full",
         busy_ms: int = BUSY_MS,
         readonly: bool = False,
     ) -> None:
-        self.path = Path(path)
+        self.database: Database = (
+            Postgres(str(place), durability) if postgres.is_url(place) else Sqlite(place, durability, busy_ms)
+        )
         self.readonly = readonly
         self.durability = durability
-        self._busy_ms = busy_ms
         self._asked: list[Job] = []  # in this turn of the loop
         self._jobs: queue.SimpleQueue[list[Job] | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._readers: ThreadPoolExecutor | None = None
         self._local = threading.local()
-        self._opened: list[sqlite3.Connection] = []
-        self.after_writing: list[Callable[[sqlite3.Connection], None]] = []  # at most once a second
+        self._opened: list[Writing] = []
+        self._deaf: Callable[[], None] = lambda: None
+        self._topics: dict[str, list[Callable[[], Awaitable[object]]]] = {}
+        self._reloads: set[asyncio.Task[None]] = set()
+        self.after_writing: list[Callable[[Writing], None]] = []  # at most once a second
         self._noted = 0.0
         self._dirty = False
 
@@ -55,7 +78,7 @@ class Store:
         self._readers = ThreadPoolExecutor(2, thread_name_prefix="store-read")
         if self.readonly:
             return self
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.database.prepare()
         self._writer = threading.Thread(target=self._run, name="store-write", daemon=True)
         self._writer.start()
         try:
@@ -63,10 +86,15 @@ class Store:
         except BaseException:
             await self.__aexit__()
             raise
+        self._deaf = self.database.listen(lambda topic: self._loop.call_soon_threadsafe(self._heard, topic))
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         writer, readers, self._writer, self._readers = self._writer, self._readers, None, None
+        deaf, self._deaf = self._deaf, lambda: None
+        await asyncio.to_thread(deaf)
+        for task in self._reloads:
+            task.cancel()
         if readers is not None:
             await asyncio.to_thread(readers.shutdown)
         for connection in self._opened:
@@ -79,13 +107,24 @@ class Store:
 
     async def prepare(self, statements: str) -> None:
         """Create tables that are not there yet."""
+        await self.write(lambda connection: connection.create(statements))
 
-        def create(connection: Writing) -> None:
-            for statement in statements.split(";\n"):
-                if statement.strip():
-                    connection.execute(statement)
+    def on(self, topic: str, reload: Callable[[], Awaitable[object]]) -> None:
+        """Have `reload` run whenever another process has told of this topic (`Writing.tell`)."""
+        self._topics.setdefault(topic, []).append(reload)
 
-        await self.write(create)
+    def _heard(self, topic: str) -> None:
+        for name, reloads in self._topics.items():
+            for reload in reloads if topic in ("", name) else ():
+                task = asyncio.create_task(self._reload(reload))
+                self._reloads.add(task)
+                task.add_done_callback(self._reloads.discard)
+
+    async def _reload(self, reload: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await reload()
+        except LedgerError as error:
+            log.warning("%s; what other processes have changed is read again once it answers", error)
 
     async def write(self, fn: Callable[[Writing], T]) -> T:
         """Run `fn` in the writer thread; durable when this returns, undone when it raises."""
@@ -106,40 +145,46 @@ class Store:
             self._jobs.put(self._asked)
             self._asked = []
 
-    async def read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    async def read(self, fn: Callable[[Connection], T]) -> T:
         """Run `fn` on a read-only connection beside the writer."""
         if self._readers is None:
             raise LedgerUnavailable("the store is closed: open it before reading from it")
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
 
-    def _read(self, fn: Callable[[sqlite3.Connection], T]) -> T:
+    def _read(self, fn: Callable[[Connection], T]) -> T:
+        kept: Writing | None = getattr(self._local, "connection", None)
+        if kept is not None:
+            try:
+                return fn(kept)
+            except self.database.errors as error:
+                if not kept.shared:
+                    raise self._unavailable("read", error) from error
+                self._opened.remove(kept)  # the server may have ended it: once more on a fresh one
+                self._local.connection = None
+                kept.close()
         try:
-            connection = getattr(self._local, "connection", None)
-            if connection is None:
-                connection = self._local.connection = self.connect(readonly=True)
-                self._opened.append(connection)
-            return fn(connection)
-        except sqlite3.Error as error:
+            fresh = self._local.connection = self.connect(readonly=True)
+            self._opened.append(fresh)
+            return fn(fresh)
+        except self.database.errors as error:
             raise self._unavailable("read", error) from error
 
     def connect(self, *, readonly: bool = False) -> Writing:
-        """A connection of its own to the same file, with the store's settings."""
-        mode = "ro" if readonly else "rwc"
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode={mode}",
-            uri=True,
-            isolation_level=None,
-            check_same_thread=False,
-            timeout=self._busy_ms / 1000,
-            cached_statements=512,
-            factory=Writing,
-        )
-        if not readonly:
-            self.path.chmod(0o600)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"PRAGMA synchronous={'FULL' if self.durability == 'full' else 'NORMAL'}")
-            connection.execute("PRAGMA journal_size_limit=67108864")
-        return connection
+        """A connection of its own to the same database, with the store's settings."""
+        return self.database.connect(readonly=readonly)
+
+    @contextmanager
+    def reading(self) -> Iterator[Writing]:
+        """A read-only connection of its own, for reading long; in any thread."""
+        connection: Writing | None = None
+        try:
+            connection = self.connect(readonly=True)
+            yield connection
+        except self.database.errors as error:
+            raise self._unavailable("read", error) from error
+        finally:
+            if connection is not None:
+                connection.close()
 
     # -- the writer thread -------------------------------------------------------------------------
 
@@ -150,7 +195,7 @@ class Store:
             batch, running = self._drain()
             outcomes: list[Settled] = []
             try:
-                connection = connection or self.connect()
+                connection = self._begun(connection) if batch else connection or self.connect()
                 if batch:
                     outcomes = self._commit(connection, batch)
                 self._note(connection, closing=not running)
@@ -182,25 +227,39 @@ class Store:
     def _note(self, connection: Writing, *, closing: bool) -> None:
         now = time.monotonic()
         if self._dirty and (closing or now - self._noted >= NOTE_EVERY):
-            self._noted, self._dirty = now, False
+            if self.durability == "async" and self.after_writing:
+                connection.settle()  # what is noted elsewhere must not be lost here
             for hook in self.after_writing:
                 hook(connection)
+            self._noted, self._dirty = now, False
+
+    def _begun(self, connection: Writing | None) -> Writing:
+        """A connection in a transaction; a fresh one when the server has ended ours since the last."""
+        if connection is not None:
+            connection.forget()
+            try:
+                connection.begin()
+                return connection
+            except self.database.errors:
+                if not connection.shared:
+                    raise
+                connection.close()
+        connection = self.connect()
+        connection.begin()
+        return connection
 
     def _commit(self, connection: Writing, batch: list[Job]) -> list[Settled]:
         """All of the batch in one transaction; if one job fails, all again with a savepoint for each."""
-        connection.forget()
-        connection.execute("BEGIN IMMEDIATE")
         try:
             outcomes: list[Settled] = [(future, fn(connection), None) for fn, future in batch]
             connection.flush()
         except Exception as error:
-            if _disk(error):
+            if self.database.failed(error):
                 raise
-            connection.forget()
-            connection.execute("ROLLBACK")
-            connection.execute("BEGIN IMMEDIATE")
+            connection.undo()
+            connection.begin()
             outcomes = [self._guarded(connection, fn, future) for fn, future in batch]
-        connection.execute("COMMIT")
+        connection.commit_all()
         self._dirty = True
         return outcomes
 
@@ -210,14 +269,16 @@ class Store:
         fn: Callable[[Writing], Any],
         future: asyncio.Future[Any],
     ) -> Settled:
+        head = connection.head
         connection.execute("SAVEPOINT job")
         try:
             settled: Settled = (future, fn(connection), None)
             connection.flush()
         except Exception as error:
-            if _disk(error):
+            if self.database.failed(error):
                 raise
             connection.forget()
+            connection.head = head
             connection.execute("ROLLBACK TO job")
             settled = (future, None, error)
         connection.execute("RELEASE job")
@@ -236,11 +297,5 @@ class Store:
         self._loop.call_soon_threadsafe(settle)
 
     def _unavailable(self, verb: str, error: Exception) -> LedgerError:
-        return LedgerUnavailable(
-            f"cannot {verb} {self.path}: {error}; check that the disk has room and the file may be written"
-        )
-
-
-def _disk(error: Exception) -> bool:
-    """Whether it is the file that fails (full, locked, gone) and not the job's own SQL."""
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR
+        what = str(error).strip() or type(error).__name__
+        return LedgerUnavailable(f"cannot {verb} {self.database.name}: {what}; {self.database.advice}")

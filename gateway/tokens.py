@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import re
 import secrets
-import sqlite3
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ import orjson
 from gateway.errors import UsageError
 from gateway.store import Store
 from gateway.types import ROLE_NAME, SUBJECT_NAME, Subject
+from gateway.writing import Connection, Writing
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS tokens (
@@ -33,24 +33,30 @@ class Tokens:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._known: dict[str, tuple[Subject, float]] = {}
+        self._changes = 0
 
     async def prepare(self) -> Tokens:
         """Create the table and read the tokens that are valid."""
         await self._store.prepare(TABLES)
+        self._store.on("tokens", self.reload)
         await self.reload()
         return self
 
     async def reload(self) -> None:
         """Read the valid tokens again, as after another process has issued or revoked some."""
 
-        def job(connection: sqlite3.Connection) -> list[Any]:
+        def job(connection: Connection) -> list[Any]:
             return connection.execute(
                 "SELECT hash, subject, roles, chain, case_id, run, task, expires FROM tokens "
                 "WHERE revoked IS NULL AND (expires IS NULL OR expires > ?)",
                 (time.time(),),
             ).fetchall()
 
-        rows = await self._store.read(job)
+        while True:
+            changes = self._changes
+            rows = await self._store.read(job)
+            if changes == self._changes:  # else one was issued or revoked here since it was read
+                break
         self._known = {row[0]: (_subject(row), row[7] or float("inf")) for row in rows}
 
     def verify(self, bearer: str) -> Subject | None:
@@ -101,36 +107,40 @@ class Tokens:
             expires,
             by,
         )
-        await self._store.write(
-            lambda c: (
-                c.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row) and None
-            )
-        )
+
+        def job(connection: Writing) -> None:
+            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+            connection.tell("tokens")
+
+        await self._store.write(job)
         who = Subject(subject, tuple(roles), tuple(chain), case, run, task, hashed[:16])
+        self._changes += 1
         self._known[hashed] = (who, expires or float("inf"))
         return {"token": token, "id": row[0], "subject": subject, "expires": _time(expires), "hash": hashed}
 
     async def revoke(self, token_id: str) -> dict[str, Any]:
         """End a token at once; says whose it was."""
 
-        def job(connection: sqlite3.Connection) -> tuple[str, str] | None:
+        def job(connection: Writing) -> tuple[str, str] | None:
             row = connection.execute("SELECT hash, subject FROM tokens WHERE id = ?", (token_id,)).fetchone()
             if row:
                 connection.execute(
                     "UPDATE tokens SET revoked = ? WHERE id = ? AND revoked IS NULL", (time.time(), token_id)
                 )
+                connection.tell("tokens")
             return row
 
         row = await self._store.write(job)
         if row is None:
             raise UsageError(f"no token {token_id!r}: see `pointsman tokens list` for the ids")
+        self._changes += 1
         self._known.pop(row[0], None)
         return {"id": token_id, "subject": row[1], "revoked": True}
 
     async def list(self, *, all: bool = False) -> list[dict[str, Any]]:
         """The tokens that are valid, or all there ever were; never the tokens themselves."""
 
-        def job(connection: sqlite3.Connection) -> list[Any]:
+        def job(connection: Connection) -> list[Any]:
             return connection.execute(
                 "SELECT id, subject, roles, chain, case_id, run, task, issued, expires, revoked FROM tokens "
                 "ORDER BY issued"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.checkpoints import Checkpoints
+from gateway.writing import Connection, Writing
 
 SHOWN = 100  # problems reported in full; beyond that they are counted
 COLUMNS = ("kind", "call", "time", "subject", "case", "tool", "verdict")
@@ -46,10 +46,10 @@ class Verification:
         }
 
 
-def verify(connection: sqlite3.Connection, checkpoints: Checkpoints | None = None) -> Verification:
+def verify(connection: Writing, checkpoints: Checkpoints | None = None) -> Verification:
     """Read the whole ledger once, in constant memory."""
     found = Verification()
-    connection.execute("BEGIN")  # one moment of the file, whatever is written meanwhile
+    connection.snapshot()  # one moment, whatever is written meanwhile
     heads = _heads(connection, checkpoints, found)
     _chain(connection, heads, found)
     _bodies(connection, found)
@@ -57,7 +57,7 @@ def verify(connection: sqlite3.Connection, checkpoints: Checkpoints | None = Non
     return found
 
 
-def contradiction(connection: sqlite3.Connection, checkpoints: Checkpoints | None) -> str:
+def contradiction(connection: Connection, checkpoints: Checkpoints | None) -> str:
     """What the last checkpoint says against this ledger, without reading it through; empty for nothing."""
     found = Verification()
     heads = _heads(connection, checkpoints, found)
@@ -69,9 +69,7 @@ def contradiction(connection: sqlite3.Connection, checkpoints: Checkpoints | Non
     return found.problems[0]["message"] if found.problems else ""
 
 
-def _heads(
-    connection: sqlite3.Connection, checkpoints: Checkpoints | None, found: Verification
-) -> dict[int, str]:
+def _heads(connection: Connection, checkpoints: Checkpoints | None, found: Verification) -> dict[int, str]:
     if checkpoints is None:
         found.notes.append("no checkpoints were consulted: a cut tail or a swapped file would go unseen")
         return {}
@@ -99,9 +97,9 @@ def _heads(
     return heads
 
 
-def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verification) -> None:
+def _chain(connection: Writing, heads: dict[int, str], found: Verification) -> None:
     prev, last, highest = "", 0, max(heads, default=0)
-    rows = connection.execute(
+    rows = connection.stream(
         "SELECT seq, hash, record, body, kind, call, time, subject, case_id, tool, verdict "
         "FROM records ORDER BY seq"
     )
@@ -134,7 +132,7 @@ def _chain(connection: sqlite3.Connection, heads: dict[int, str], found: Verific
 
 
 def _body(
-    connection: sqlite3.Connection, seq: int, record: dict[str, Any], body: bytes | None, found: Verification
+    connection: Writing, seq: int, record: dict[str, Any], body: bytes | None, found: Verification
 ) -> None:
     """Check that the body a record names is there, and is the one it names."""
     for name in BODIES:
@@ -148,7 +146,7 @@ def _body(
             )
 
 
-def _has_blob(connection: sqlite3.Connection, name: str) -> bool:
+def _has_blob(connection: Writing, name: str) -> bool:
     return (
         connection.execute("SELECT 1 FROM blobs WHERE digest = ?", (bytes.fromhex(name),)).fetchone()
         is not None
@@ -163,8 +161,8 @@ def _parse(text: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _bodies(connection: sqlite3.Connection, found: Verification) -> None:
-    for name, packed, body in connection.execute("SELECT digest, packed, body FROM blobs"):
+def _bodies(connection: Writing, found: Verification) -> None:
+    for name, packed, body in connection.stream("SELECT digest, packed, body FROM blobs"):
         try:
             real = hashlib.sha256(zlib.decompress(body) if packed else body).digest()
         except zlib.error:

@@ -1,25 +1,98 @@
-"""The writer's connection: rows that are only added wait, and go in together by a few statements."""
+"""What jobs of the store work with: a connection that puts off rows that are only added."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, Protocol
 
 from gateway.errors import LedgerError
 
 MOST = 32  # rows of one statement; each number of rows is a statement of its own, prepared once
 
 
-class Writing(sqlite3.Connection):
-    """A connection that can put off additions until the end of the transaction."""
+class Rows(Protocol):
+    """What a statement answers."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection to read by: SQL that both SQLite and PostgreSQL take, with `?` for parameters."""
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Rows: ...
+
+
+class Writing:
+    """A connection to write by, which can put off additions until the end of the transaction."""
+
+    shared = False  # whether other processes write to the same database
+    owner = 0  # of the intents that are open through this store
+
+    def __init__(self) -> None:
         self.head: tuple[int, str] | None = None  # the last record's number and hash, once it is known
         self._added: dict[str, list[tuple[Any, ...]]] = {}
         self._removed: dict[str, list[str]] = {}
+
+    # -- what each database does in its own way ----------------------------------------------------
+
+    def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
+        """Run one statement."""
+        raise NotImplementedError
+
+    def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Any:
+        """Run one statement for each row of parameters."""
+        raise NotImplementedError
+
+    def begin(self) -> None:
+        """Start a transaction that nobody else writes beside."""
+        raise NotImplementedError
+
+    def create(self, statements: str) -> None:
+        """Create tables that are not there yet, written as SQLite has them."""
+        raise NotImplementedError
+
+    def columns(self, table: str) -> list[str]:
+        """The names of a table's columns."""
+        raise NotImplementedError
+
+    def tell(self, topic: str) -> None:
+        """Have other processes hear of a change when the transaction ends."""
+
+    def gone(self, owner: int) -> bool:
+        """Whether another process that held the database under this number has ended."""
+        return True
+
+    def settle(self) -> None:
+        """Have everything that was committed so far reach the disk."""
+
+    def snapshot(self) -> None:
+        """Begin a transaction that sees one moment of the database, for reading it through."""
+        raise NotImplementedError
+
+    def stream(self, sql: str) -> Iterable[Any]:
+        """The rows of a query, in constant memory."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of the database."""
+        raise NotImplementedError
+
+    # -- transactions --------------------------------------------------------------------------------
+
+    def commit_all(self) -> None:
+        """End the transaction; what was put off has been flushed."""
+        self.execute("COMMIT")
+
+    def undo(self) -> None:
+        """End the transaction as if it had not been."""
+        self.forget()
+        self.execute("ROLLBACK")
 
     def add(self, table: str, row: tuple[Any, ...]) -> None:
         """Insert a whole row when the transaction ends."""
@@ -33,23 +106,31 @@ class Writing(sqlite3.Connection):
         """Do now what was put off."""
         added, self._added = self._added, {}
         for table, rows in added.items():
-            for at in range(0, len(rows), MOST):
-                part = rows[at : at + MOST]
-                self.execute(_insert(table, len(part), len(part[0])), [*chain.from_iterable(part)])
+            self._insert(table, rows)
         removed, self._removed = self._removed, {}
         for column, values in removed.items():
-            for at in range(0, len(values), MOST):
-                gone = values[at : at + MOST]
-                if self.execute(_delete(column, len(gone)), gone).rowcount != len(gone):
-                    raise LedgerError(
-                        f"{', '.join(gone)}: no open intent; an outcome is recorded once, after its intent"
-                    )
+            if self._delete(column, values) != len(values):
+                raise LedgerError(
+                    f"{', '.join(values)}: no open intent; an outcome is recorded once, after its intent"
+                )
 
     def forget(self) -> None:
         """Drop what was put off, and what is known of a transaction that is undone or over."""
         self.head = None
         self._added.clear()
         self._removed.clear()
+
+    def _insert(self, table: str, rows: list[tuple[Any, ...]]) -> None:
+        for at in range(0, len(rows), MOST):
+            part = rows[at : at + MOST]
+            self.execute(_insert(table, len(part), len(part[0])), [*chain.from_iterable(part)])
+
+    def _delete(self, column: str, values: list[str]) -> int:
+        gone = 0
+        for at in range(0, len(values), MOST):
+            part = values[at : at + MOST]
+            gone += self.execute(_delete(column, len(part)), part).rowcount
+        return gone
 
 
 @lru_cache

@@ -1,7 +1,7 @@
 """Small real things for the tests of the gateway's records: tools, subjects, calls, the parts, open."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -15,6 +15,7 @@ from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.tokens import Tokens
 from gateway.types import Call, Decision, Rule, Subject, Tool
+from gateway.writing import Writing
 
 ANA = Subject("user:ana", ("oncall",))
 BOB = Subject("user:bob", ("oncall",))
@@ -26,7 +27,13 @@ GO = Decision("call", (Rule("specialists-read"),), policy="p1")
 ASK = Decision(
     "request", (Rule("remediation-asks", "It may once a person agrees.", "Wait.", "a.cedar:3"),), policy="p1"
 )
+PLACES: dict[Path, str] = {}  # the homes whose records are in PostgreSQL, and where
 _numbers = count(1)
+
+
+def place(home: Path) -> str | Path:
+    """Where the records of this home are."""
+    return PLACES.get(home, home / "ledger.db")
 
 
 def tool(server: str, name: str, schema: dict[str, Any] | None = None, **hints: Any) -> Tool:
@@ -67,12 +74,23 @@ class Parts:
 @asynccontextmanager
 async def parts(home: Path, secrets: tuple[str, ...] = (), expiry: float = 900) -> AsyncIterator[Parts]:
     """Everything that keeps records in this directory, with checkpoints in a second place beside it."""
-    async with Store(home / "ledger.db") as store:
+    async with Store(place(home)) as store:
         ledger = await Ledger(store, Redactor(secrets), second_place(home)).prepare()
         approvals = await Approvals(store, ledger, expiry_seconds=expiry).prepare()
         yield Parts(store, ledger, approvals, await Tokens(store).prepare())
 
 
+@contextmanager
+def directly(home: Path) -> Iterator[Writing]:
+    """The records themselves, past all that guards them."""
+    store = Store(place(home))
+    connection = store.connect()
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
 def second_place(home: Path) -> Checkpoints:
     """The checkpoints of the ledger in this directory."""
-    return Checkpoints.beside(home / "ledger.db", home.parent / "second-place")
+    return Checkpoints.beside(place(home), home.parent / "second-place")

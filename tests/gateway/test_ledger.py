@@ -5,9 +5,7 @@ import hashlib
 import json
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -20,7 +18,24 @@ import pytest
 from gateway.canonical import canonical
 from gateway.errors import KeyTaken, LedgerError, Refusal
 from gateway.types import Rule, Subject
-from tests.gateway.records import ANA, ASK, GET, GO, LOGS, ROLLBACK, Parts, call, parts, second_place, text
+from gateway.writing import Connection, Writing
+from tests.databases import own_schema
+from tests.gateway.records import (
+    ANA,
+    ASK,
+    GET,
+    GO,
+    LOGS,
+    PLACES,
+    ROLLBACK,
+    Parts,
+    call,
+    directly,
+    parts,
+    place,
+    second_place,
+    text,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -28,11 +43,6 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
-
-
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    return tmp_path / "home"
 
 
 async def test_a_call_stands_as_intent_and_outcome_with_all_that_was_decided(home: Path) -> None:
@@ -173,7 +183,7 @@ async def test_a_caller_that_leaves_while_its_intent_is_written_leaves_no_open_c
     async with parts(home) as p:
         started, go_on = threading.Event(), threading.Event()
 
-        def slow(connection: sqlite3.Connection) -> None:
+        def slow(connection: Writing) -> None:
             started.set()
             go_on.wait(10)
 
@@ -227,14 +237,20 @@ async def test_no_secret_reaches_the_file(home: Path) -> None:
             )
         await p.approvals.settle(call(ROLLBACK, password="plainvalue77"), ASK)
 
-        def bodies(connection: sqlite3.Connection) -> bytes:
+        def bodies(connection: Connection) -> bytes:
             large = connection.execute("SELECT packed, body FROM blobs").fetchall()
             small = connection.execute("SELECT body FROM records WHERE body IS NOT NULL").fetchall()
             assert small
             bodies = [zlib.decompress(body) if packed else body for packed, body in large]
             return b"".join([*bodies, *(body for (body,) in small)])
 
-        kept = await p.store.read(bodies) + b"".join(f.read_bytes() for f in home.iterdir())
+        def rows(connection: Connection) -> bytes:
+            tables = [connection.execute(f"SELECT * FROM {t}").fetchall() for t in ("records", "approvals")]
+            return repr(tables).encode()
+
+        files = home.iterdir() if home.exists() else ()
+        kept = b"".join([await p.store.read(bodies), await p.store.read(rows)])
+        kept += b"".join(f.read_bytes() for f in files)
     for word in [*secret, "plainvalue77", "crumb-value"]:
         assert word.encode() not in kept, word
 
@@ -257,19 +273,19 @@ async def written(p: Parts) -> None:
         await p.run(call(n=n), f"answer {n} " + "long " * 200)
 
 
-def edit(db: sqlite3.Connection) -> None:
+def edit(db: Writing) -> None:
     db.execute("""UPDATE records SET record = replace(record, '"ok"', '"error"') WHERE seq = 6""")
 
 
-def edit_a_column(db: sqlite3.Connection) -> None:
+def edit_a_column(db: Writing) -> None:
     db.execute("UPDATE records SET subject = 'user:nobody' WHERE seq = 6")
 
 
-def delete(db: sqlite3.Connection) -> None:
+def delete(db: Writing) -> None:
     db.execute("DELETE FROM records WHERE seq = 6")
 
 
-def insert(db: sqlite3.Connection) -> None:
+def insert(db: Writing) -> None:
     db.execute("UPDATE records SET seq = seq + 100 WHERE seq >= 6")
     db.execute("UPDATE records SET seq = seq - 99 WHERE seq > 100")
     db.execute(
@@ -278,21 +294,24 @@ def insert(db: sqlite3.Connection) -> None:
     )
 
 
-def reorder(db: sqlite3.Connection) -> None:
+def reorder(db: Writing) -> None:
     db.execute("UPDATE records SET seq = -1 WHERE seq = 6")
     db.execute("UPDATE records SET seq = 6 WHERE seq = 7")
     db.execute("UPDATE records SET seq = 7 WHERE seq = -1")
 
 
-def truncate(db: sqlite3.Connection) -> None:
+def truncate(db: Writing) -> None:
     db.execute("DELETE FROM records WHERE seq > 20")
+    if db.shared:  # as one would who knows where the head is kept
+        seq, hashed = db.execute("SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1").fetchone()
+        db.execute("UPDATE head SET seq = ?, hash = ?", (seq, hashed.hex()))
 
 
-def empty(db: sqlite3.Connection) -> None:
+def empty(db: Writing) -> None:
     db.execute("DELETE FROM records")
 
 
-def rewrite(db: sqlite3.Connection) -> None:
+def rewrite(db: Writing) -> None:
     """Edit one record and forge every hash after it, as one who knows the form would."""
     prev = ""
     for seq, words in db.execute("SELECT seq, record FROM records ORDER BY seq").fetchall():
@@ -307,23 +326,42 @@ def rewrite(db: sqlite3.Connection) -> None:
         )
 
 
-def edit_a_body(db: sqlite3.Connection) -> None:
-    db.execute("UPDATE blobs SET body = x'00', packed = 0 WHERE rowid = (SELECT max(rowid) FROM blobs)")
+def last_blob(db: Writing) -> bytes:
+    (record,) = db.execute("SELECT record FROM records WHERE seq = 24").fetchone()
+    return bytes.fromhex(json.loads(record)["result_digest"])
 
 
-def remove_a_body(db: sqlite3.Connection) -> None:
-    db.execute("DELETE FROM blobs WHERE rowid = (SELECT max(rowid) FROM blobs)")
+def edit_a_body(db: Writing) -> None:
+    db.execute("UPDATE blobs SET body = ?, packed = 0 WHERE digest = ?", (b"0", last_blob(db)))
 
 
-def edit_a_small_body(db: sqlite3.Connection) -> None:
-    db.execute("UPDATE records SET body = x'00' WHERE seq = 5")
+def remove_a_body(db: Writing) -> None:
+    db.execute("DELETE FROM blobs WHERE digest = ?", (last_blob(db),))
 
 
-def remove_a_small_body(db: sqlite3.Connection) -> None:
+def edit_a_small_body(db: Writing) -> None:
+    db.execute("UPDATE records SET body = ? WHERE seq = 5", (b"0",))
+
+
+def remove_a_small_body(db: Writing) -> None:
     db.execute("UPDATE records SET body = NULL WHERE seq = 5")
 
 
-TAMPERS: list[tuple[Callable[[sqlite3.Connection], None], str, int]] = [
+def copied(db: Writing) -> dict[str, list[tuple]]:
+    """Everything the ledger consists of."""
+    tables = ("records", "blobs", "facts", *(("head",) if db.shared else ()))
+    return {table: db.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+def replaced(db: Writing, rows: dict[str, list[tuple]]) -> None:
+    """Put these in the place of what is there."""
+    for table, every in rows.items():
+        db.execute(f"DELETE FROM {table}")
+        for row in every:
+            db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
+
+
+TAMPERS: list[tuple[Callable[[Writing], None], str, int]] = [
     (edit, "edited", 6),
     (edit_a_column, "edited", 6),
     (delete, "deleted", 7),
@@ -341,15 +379,13 @@ TAMPERS: list[tuple[Callable[[sqlite3.Connection], None], str, int]] = [
 
 @pytest.mark.parametrize(("tamper", "kind", "seq"), TAMPERS, ids=[t[0].__name__ for t in TAMPERS])
 async def test_verify_finds_what_was_done_and_says_where(
-    home: Path, tamper: Callable[[sqlite3.Connection], None], kind: str, seq: int
+    home: Path, tamper: Callable[[Writing], None], kind: str, seq: int
 ) -> None:
     async with parts(home) as p:
         await written(p)
         assert (await p.ledger.verify())["ok"]
-    db = sqlite3.connect(home / "ledger.db")
-    tamper(db)
-    db.commit()
-    db.close()
+    with directly(home) as db:
+        tamper(db)
     async with parts(home) as p:
         answer = await p.ledger.verify()
     assert not answer["ok"]
@@ -359,10 +395,8 @@ async def test_verify_finds_what_was_done_and_says_where(
 async def test_a_cut_tail_stays_visible_after_the_ledger_has_grown_again(home: Path) -> None:
     async with parts(home) as p:
         await written(p)
-    db = sqlite3.connect(home / "ledger.db")
-    truncate(db)
-    db.commit()
-    db.close()
+    with directly(home) as db:
+        truncate(db)
     async with parts(home) as p:
         await written(p)
     async with parts(home) as p:
@@ -377,7 +411,11 @@ async def test_a_ledger_swapped_whole_is_not_the_one_that_was_checkpointed(
         await written(p)
     async with parts(tmp_path / "other" / "home") as p:
         await written(p)
-    shutil.copy(tmp_path / "other" / "home" / "ledger.db", home / "ledger.db")
+    with directly(tmp_path / "other" / "home") as other:
+        rows = copied(other)
+        rows |= {"head": [(1, 24, rows["records"][-1][1].hex())]}
+    with directly(home) as db:
+        replaced(db, {table: every for table, every in rows.items() if db.shared or table != "head"})
     async with parts(home) as p:
         problems = (await p.ledger.verify())["problems"]
     assert [problem["kind"] for problem in problems] == ["replaced"]
@@ -386,9 +424,9 @@ async def test_a_ledger_swapped_whole_is_not_the_one_that_was_checkpointed(
 async def test_a_forged_checkpoint_is_seen(home: Path) -> None:
     async with parts(home) as p:
         await written(p)
-        place = second_place(home).path
-        note = json.loads(place.read_bytes().splitlines()[-1])
-        with place.open("ab") as file:
+        notes = second_place(home).path
+        note = json.loads(notes.read_bytes().splitlines()[-1])
+        with notes.open("ab") as file:
             file.write(canonical({**note, "seq": 3}) + b"\n")
         problems = (await p.ledger.verify())["problems"]
     assert [problem["kind"] for problem in problems] == ["checkpoint"]
@@ -397,7 +435,9 @@ async def test_a_forged_checkpoint_is_seen(home: Path) -> None:
 async def test_a_ledger_begun_anew_in_the_same_place_is_no_alarm(home: Path) -> None:
     async with parts(home) as p:
         await written(p)
-    shutil.rmtree(home)
+    with directly(home) as db:
+        for table in ("records", "blobs", "facts", *(("head",) if db.shared else ())):
+            db.execute(f"DROP TABLE {table}")
     async with parts(home) as p:
         await written(p)
         assert (await p.ledger.verify())["problems"] == []
@@ -411,10 +451,17 @@ async def test_the_checkpoint_key_is_readable_by_its_owner_only_and_not_beside_t
         assert not list(home.glob("*.key"))
 
 
-async def test_fifty_clean_ledgers_raise_no_alarm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_fifty_clean_ledgers_raise_no_alarm(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+) -> None:
     chance = random.Random(4)
-    for n in range(50):
-        async with parts(tmp_path / str(n) / "home") as p:
+    server = request.getfixturevalue("postgres_server") if database == "postgres" else None
+    for n in range(25):
+        home = tmp_path / str(n) / "home"
+        if server is not None:
+            PLACES[home] = own_schema(server.get_uri())
+        async with parts(home) as p:
             for _ in range(chance.randrange(3)):
                 await asyncio.gather(
                     *(p.run(call(n=chance.random()), "w" * chance.randrange(900)) for _ in range(5))
@@ -422,7 +469,7 @@ async def test_fifty_clean_ledgers_raise_no_alarm(tmp_path: Path) -> None:
                 await p.ledger.refusal(LOGS, Refusal("denied", "no"), call(ROLLBACK))
             if chance.random() < 0.5:
                 await p.ledger.intent(call(), GO)
-        async with parts(tmp_path / str(n) / "home") as p:
+        async with parts(home) as p:
             await p.ledger.recover()
             assert (await p.ledger.verify())["problems"] == [], n
 
@@ -432,7 +479,7 @@ async def test_fifty_clean_ledgers_raise_no_alarm(tmp_path: Path) -> None:
 CHILD = """
 import asyncio, os, sys
 from pathlib import Path
-from tests.gateway.records import GO, call, parts, text
+from tests.gateway.records import GO, PLACES, call, parts, text
 
 async def work(p, out, done):
     while True:
@@ -452,6 +499,7 @@ async def main(home):
         print("ready", flush=True)
         await asyncio.gather(*(work(p, out, done) for _ in range(16)))
 
+PLACES[Path(sys.argv[1])] = sys.argv[2]
 asyncio.run(main(Path(sys.argv[1])))
 """
 
@@ -465,6 +513,7 @@ async def test_kill_9_loses_no_executed_call_and_no_released_result(home: Path) 
             "-c",
             CHILD,
             str(home),
+            str(place(home)),
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         )
@@ -504,10 +553,8 @@ async def test_a_gateway_that_starts_on_a_changed_ledger_says_so(
     async with parts(home) as p:
         await p.run(call())
     assert caplog.records == []
-    db = sqlite3.connect(home / "ledger.db")
-    truncate(db)
-    db.commit()
-    db.close()
+    with directly(home) as db:
+        truncate(db)
     async with parts(home):
         pass
     assert ["record 26 is not the one" in record.getMessage() for record in caplog.records] == [True]

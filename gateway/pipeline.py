@@ -151,6 +151,8 @@ class Gateway:
         """The granted approval to spend, or what the ledger holds under the call's key."""
         if call.key and (recorded := await self._recorded(call)) is not None:
             return "", recorded
+        if call.meta.get("pointsman/recorded"):  # asked for what is recorded, and nothing is
+            raise await self._unrecorded(call, decision)
         if decision.verdict == "call":
             return "", None
         approval = await self.approvals.settle(call, decision)
@@ -184,6 +186,14 @@ class Gateway:
                 "and use another key to make it again",
             )
         return None
+
+    async def _unrecorded(self, call: Call, decision: Decision) -> Refusal:
+        """Why there is nothing to replay: the call waits for a person, or was never made."""
+        if decision.verdict != "call":
+            return waiting(call, decision, await self.approvals.settle(call, decision))
+        return Refusal(
+            "key_conflict", "nothing is recorded under this key: make the call without pointsman/recorded"
+        )
 
     async def intend(self, call: Call, decision: Decision, approval: str) -> None:
         """Write the intent, which spends the approval; what cannot be written does not run."""

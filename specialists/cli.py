@@ -1,9 +1,10 @@
-"""The specialists' part of the command line: list, test, set."""
+"""The specialists' part of the command line: list, test, set, serve."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,7 +13,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
-    help="See where each specialist runs, test it, and move it.",
+    help="See where each specialist runs, test it, move it, and serve it to others.",
 )
 commands = [("specialists", app)]
 
@@ -55,7 +56,12 @@ def test(name: Name, as_json: AsJson = False, config: Config = None) -> None:
 @app.command("set")
 def set_(
     name: Name,
-    mode: Annotated[str, typer.Option("--mode", help="local or cloud")],
+    mode: Annotated[str, typer.Option("--mode", help="local, remote or cloud")],
+    url: Annotated[str | None, typer.Option(help="remote: where the agent is")] = None,
+    token_env: Annotated[str | None, typer.Option(help="remote: the variable that holds its token")] = None,
+    gateway_url: Annotated[
+        str | None, typer.Option(help="remote: our gateway as the agent reaches it")
+    ] = None,
     base_url: Annotated[str | None, typer.Option(help="cloud: an OpenAI-compatible endpoint")] = None,
     model: Annotated[str | None, typer.Option(help="cloud: the model's name")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="cloud: the variable that holds the key")] = None,
@@ -66,7 +72,8 @@ def set_(
     """Write where a specialist runs into the settings file; comments stay, nothing else changes."""
     from specialists.rewrite import set_table
 
-    given = {"base_url": base_url, "model": model, "api_key_env": api_key_env, "fallback": fallback}
+    given = {"url": url, "token_env": token_env, "gateway_url": gateway_url}
+    given |= {"base_url": base_url, "model": model, "api_key_env": api_key_env, "fallback": fallback}
     changes: dict[str, Any] = {"mode": mode} | {
         key: value for key, value in given.items() if value is not None
     }
@@ -75,6 +82,45 @@ def set_(
         print(json.dumps({"specialist": name, "file": str(path), **changes}, indent=2))
     else:
         print(f"{name}: {mode}, {_roster(str(path)).where(name)}; written to {path}")
+
+
+@app.command()
+def serve(
+    names: Annotated[list[str], typer.Argument(metavar="NAME…", help="the specialists to serve")],
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one")] = 8431,
+    gateway: Annotated[
+        list[str] | None, typer.Option(help="a gateway that callers may send it to; may be repeated")
+    ] = None,
+    token_env: Annotated[
+        str, typer.Option(help="the variable that holds the token callers must give")
+    ] = "POINTSMAN_SPECIALIST_TOKEN",
+    token_file: Annotated[Path | None, typer.Option(help="a file that holds it instead")] = None,
+    no_token: Annotated[
+        bool, typer.Option("--no-token", help="let everybody on this machine ask; loopback only")
+    ] = False,
+    url: Annotated[str, typer.Option(help="how callers reach it, when a proxy stands before it")] = "",
+    ready_fd: Annotated[int | None, typer.Option(help="write one JSON line here when ready")] = None,
+    config: Config = None,
+) -> None:
+    """Serve specialists to other machines as A2A agents.
+
+    Example: pointsman specialists serve logs --host 0.0.0.0 --gateway http://gateway.internal:8420/mcp
+    """
+    import logging
+
+    from specialists.remote.access import AllowedGateways, is_loopback, read_token
+
+    only_here = is_loopback(host)
+    token = read_token(token_env, token_file, without=no_token, only_here=only_here)
+    allowed = AllowedGateways.named(gateway or [], only_here=only_here)
+    roster = _roster(config)
+    specialists = [roster.here(name) for name in dict.fromkeys(names)]
+    from specialists.remote.serving import Serving
+    from specialists.remote.serving import serve as serve_them
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    serve_them(specialists, Serving(host, port, allowed, token, url, ready_fd))
 
 
 def _roster(config: str | None) -> Any:

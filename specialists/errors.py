@@ -8,6 +8,9 @@ SpecialistsError                 base; `code` is stable, `exit_code` is what the
 ├── ToolFailed                   1  a tool answered an error, for callers that asked for an exception
 ├── Refused                      3  the gateway refused a call, for callers that asked for an exception
 ├── ApprovalPending              4  a call waits for a person
+├── AgentFailed                  1  a remote agent refused its task, or answered no finding
+│   └── AgentTokenRefused        3  it does not take our token
+├── AgentLost                    5  a remote agent cannot be reached, or stopped answering
 ├── ModelError                   5  the model endpoint is down, refuses, or answers nonsense
 └── GatewayLost                  5  the gateway cannot be reached, or stopped answering
     └── TokenRefused             5  it does not know this token
@@ -85,6 +88,26 @@ class ApprovalPending(SpecialistsError):
         self.tool = tool
         self.arguments = arguments
         self.call = call
+
+
+class AgentFailed(SpecialistsError):
+    """A remote agent refused its task, or answered what is no finding."""
+
+    code = "agent_failed"
+
+
+class AgentTokenRefused(AgentFailed):
+    """A remote agent does not take our token."""
+
+    code = "agent_token_refused"
+    exit_code = 3
+
+
+class AgentLost(SpecialistsError):
+    """A remote agent cannot be reached, or stopped answering."""
+
+    code = "agent_lost"
+    exit_code = 5
 
 
 class ModelError(SpecialistsError):

@@ -8,6 +8,7 @@ What does not stand is dropped and counted.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Callable
@@ -46,20 +47,21 @@ async def investigate_checked(specialist: Specialist, task: Task, toolbox: Toolb
 
     Whatever it does (raises, hangs, lies, says nothing), the Finding comes and says so.
     """
-    name, calls, started = specialist.card.name, toolbox.calls, time.monotonic()
+    name, calls, started = specialist.card.name, 0, time.monotonic()
     yield Progress(specialist=name, kind="started", text=task.question)
     events: asyncio.Queue[Progress | None] = asyncio.Queue()
     with toolbox.heard_by(lambda event: events.put_nowait(event.model_copy(update={"specialist": name}))):
         working = asyncio.create_task(_work(specialist, task, toolbox, events), name=f"specialist {name}")
         try:
             while (event := await events.get()) is not None:
+                calls += event.kind == "tool"
                 yield event
             finding = await working
         finally:
             working.cancel()
             await asyncio.wait({working})
     seconds = round(time.monotonic() - started, 3)
-    finding = finding.model_copy(update={"calls": toolbox.calls - calls, "seconds": seconds})
+    finding = finding.model_copy(update={"calls": calls, "seconds": seconds})
     yield Progress(specialist=name, kind="finished", text=finding.summary, seconds=seconds)
     yield finding
 
@@ -73,7 +75,8 @@ def checked(finding: Finding, task: Task, toolbox: Toolbox) -> Finding:
 
     claims, causes = _standing(finding.claims, good), _standing(finding.causes, good)
     gone = finding.dropped + len(finding.claims) - len(claims) + len(finding.causes) - len(causes)
-    changes: dict[str, Any] = {"claims": claims, "causes": causes, "dropped": gone}
+    actions = tuple(_as_the_gateway_has_it(action, toolbox) for action in finding.actions)
+    changes: dict[str, Any] = {"claims": claims, "causes": causes, "actions": actions, "dropped": gone}
     if gone:
         name = finding.specialist
         log.warning("%s: %d claims dropped in task %s: their evidence does not stand", name, gone, task.id)
@@ -81,6 +84,20 @@ def checked(finding: Finding, task: Task, toolbox: Toolbox) -> Finding:
             summary = f"All {gone} claims were dropped: the words they cite do not stand in any result."
             changes |= {"status": "abstained", "summary": summary}
     return _bounded(finding.model_copy(update=changes))
+
+
+def cited_calls(finding: Finding) -> list[tuple[str, dict[str, Any], set[str]]]:
+    """What a finding says was called: tool, arguments and the ids it cites; none for an action's call."""
+    found: dict[str, tuple[str, dict[str, Any], set[str]]] = {}
+    for holder in (*finding.claims, *finding.causes):
+        for e in _all_evidence(holder):
+            key = f"{e.tool} {json.dumps(e.arguments, sort_keys=True)}"
+            found.setdefault(key, (e.tool, e.arguments, set()))[2].add(e.call)
+    for action in finding.actions:
+        if action.status in ("pending", "done"):
+            key = f"{action.tool} {json.dumps(action.arguments, sort_keys=True)}"
+            found.setdefault(key, (action.tool, action.arguments, set()))
+    return list(found.values())
 
 
 def failed(specialist: Specialist, task: Task, why: str) -> Finding:
@@ -164,6 +181,16 @@ def _made_here(evidence: Evidence, toolbox: Toolbox) -> bool:
     if (evidence.tool, evidence.arguments) != (result.tool, result.arguments):
         return False
     return stands(evidence, result.text)
+
+
+def _as_the_gateway_has_it(action: Action, toolbox: Toolbox) -> Action:
+    """The action, `pending` or `done` only if the gateway said so to a call of this toolbox."""
+    same = [r for r in toolbox.results.values() if (r.tool, r.arguments) == (action.tool, action.arguments)]
+    if action.status == "pending":
+        true = any(r.refusal and action.approval and r.refusal.approval == action.approval for r in same)
+    else:
+        true = action.status != "done" or any(not r.refusal and not r.is_error for r in same)
+    return action if true else action.model_copy(update={"status": "proposed", "approval": ""})
 
 
 def _standing(holders: tuple[Holder, ...], good: Good) -> tuple[Holder, ...]:

@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 from specialists.errors import SettingsError, SpecialistUnavailable, UnknownSpecialist
-from specialists.settings import Cloud, SpecialistsSettings, nearest
+from specialists.settings import Cloud, Remote, SpecialistsSettings, nearest
 from specialists.types import Card, Specialist
 
 BUILT_IN = {
@@ -27,12 +27,16 @@ class Roster:
     def __init__(self, settings: SpecialistsSettings) -> None:
         self._settings = settings
         self._paths = BUILT_IN | {n: s.class_ for n, s in settings.specialists.items() if s.class_}
-        for name in settings.specialists:
-            if name not in self._paths:
+        for name, chosen in settings.specialists.items():
+            if name in self._paths:
+                continue
+            if not isinstance(chosen, Remote):
                 raise SettingsError(
                     f"{settings.source or 'environment'}: [specialists.{name}]: nobody of that name; "
-                    f'{nearest(name, self._paths)} An own specialist needs class = "module:NAME".'
+                    f'{nearest(name, self._paths)} An own specialist needs class = "module:NAME", '
+                    'one served elsewhere mode = "remote" and a url.'
                 )
+            self._paths[name] = ""  # all there is of it here is its address
         self._made: dict[str, Specialist] = {}
 
     @classmethod
@@ -58,6 +62,8 @@ class Roster:
         chosen = self._settings.of(name)
         if isinstance(chosen, Cloud):
             return f"{chosen.model} at {chosen.base_url}"
+        if isinstance(chosen, Remote):
+            return chosen.url
         return self._path(name)
 
     def endpoint(self, name: str) -> tuple[str, str, str] | None:
@@ -67,6 +73,21 @@ class Roster:
             return None
         return chosen.base_url, chosen.key().get_secret_value(), chosen.api_key_env
 
+    def agent(self, name: str) -> Remote | None:
+        """The A2A agent to test; None when the specialist is not remote."""
+        self._path(name)
+        chosen = self._settings.of(name)
+        return chosen if isinstance(chosen, Remote) else None
+
+    def here(self, name: str) -> Specialist:
+        """The specialist as it runs in this process, whatever the settings say; what `serve` serves."""
+        if not self._path(name):
+            raise SpecialistUnavailable(
+                f"specialist {name!r}: there is no class of it here, only its address; "
+                'give class = "module:NAME" in its table'
+            )
+        return self._load(name)
+
     def specialist(self, name: str) -> Specialist:
         """The specialist, in the mode that the settings chose."""
         if name not in self._made:
@@ -74,13 +95,24 @@ class Roster:
         return self._made[name]
 
     def _make(self, name: str) -> Specialist:
-        local: Specialist = self._load(name)
         chosen = self._settings.of(name)
+        if isinstance(chosen, Remote):
+            from specialists.remote.specialist import RemoteSpecialist
+
+            return RemoteSpecialist(self._card_from_afar(name, chosen), chosen)
+        local: Specialist = self._load(name)
         if isinstance(chosen, Cloud):
             from specialists.cloud import CloudSpecialist
 
             return CloudSpecialist(local.card, chosen, instead=local if chosen.fallback == "local" else None)
         return local
+
+    def _card_from_afar(self, name: str, chosen: Remote) -> Card:
+        """The card of a remote specialist: that of its class, or a bare one if its code is only there."""
+        try:
+            return self.here(name).card
+        except SpecialistUnavailable:
+            return Card(name=name, description=f"Served at {chosen.url}.", tools=())
 
     def _path(self, name: str) -> str:
         if name not in self._paths:

@@ -174,14 +174,35 @@ class Cloud(Entry):
         return SecretStr(os.environ.get(self.api_key_env, "") or "none")
 
 
-MODES: dict[str, type[Entry]] = {"local": Local, "cloud": Cloud}
+class Remote(Entry):
+    """An A2A agent elsewhere does the work, with our tools through our gateway."""
+
+    mode: Literal["remote"]
+    url: str = Field(description="where the agent is, e.g. http://10.0.0.7:8431")
+    token_env: str = Field(
+        default="POINTSMAN_SPECIALIST_TOKEN", description="the variable that holds the agent's bearer token"
+    )
+    gateway_url: str = Field(
+        default="", description="our gateway's MCP endpoint as the agent reaches it; empty: as we do"
+    )
+    patience: float = Field(default=5.0, ge=0, description="seconds to keep trying when the agent is lost")
+
+    def token(self) -> SecretStr:
+        """The agent's token, from the environment only; empty when there is none."""
+        return SecretStr(os.environ.get(self.token_env, ""))
+
+
+MODES: dict[str, type[Entry]] = {"local": Local, "remote": Remote, "cloud": Cloud}
 
 
 def _mode_of(value: Any) -> str:
     return str(value.get("mode", "local") if isinstance(value, dict) else getattr(value, "mode", "local"))
 
 
-Where = Annotated[Annotated[Local, Tag("local")] | Annotated[Cloud, Tag("cloud")], Discriminator(_mode_of)]
+Where = Annotated[
+    Annotated[Local, Tag("local")] | Annotated[Remote, Tag("remote")] | Annotated[Cloud, Tag("cloud")],
+    Discriminator(_mode_of),
+]
 
 
 class SpecialistsSettings(TableSettings):
@@ -208,7 +229,7 @@ class SpecialistsSettings(TableSettings):
         chosen = {name: _chosen(defaults | table) for name, table in tables.items()}
         return values | {"specialists": chosen | ({DEFAULTS: unknown} if unknown else {})}
 
-    def of(self, name: str) -> Local | Cloud:
+    def of(self, name: str) -> Local | Remote | Cloud:
         """What is set for one specialist; local when nothing is."""
         return self.specialists.get(name, Local())
 
@@ -245,7 +266,8 @@ def _why(problem: Any, key: str, known: set[str]) -> str:
     if problem["type"] == "missing":
         return "is missing; add it"
     if problem["type"] == "union_tag_invalid":
-        return f"mode {problem['ctx']['tag']!r} is not known; use {' or '.join(MODES)}"
+        *most, last = MODES
+        return f"mode {problem['ctx']['tag']!r} is not known; use {', '.join(most)} or {last}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}"
 

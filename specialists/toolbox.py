@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Self
@@ -29,11 +30,12 @@ from specialists.errors import ApprovalPending, QuoteError, Refused, ToolFailed
 from specialists.link import Link, Pool
 from specialists.types import Evidence, Progress
 
-KEY, CALL, CLAIM, REFUSAL, REPLAYED = (
-    f"pointsman/{word}" for word in ("key", "call", "claim", "refusal", "replayed")
+KEY, CALL, CLAIM, REFUSAL, REPLAYED, RECORDED = (
+    f"pointsman/{word}" for word in ("key", "call", "claim", "refusal", "replayed", "recorded")
 )
 APPROVAL = "pointsman-approval"
 SHORTEST_QUOTE = 3
+MOST_SAME = 20  # times a task may make the very same call and cite them all
 _ANSWER = TypeAdapter(Annotated[CallToolResult | InputRequiredResult, Field(union_mode="left_to_right")])
 
 Listener = Callable[[Progress], None]
@@ -140,24 +142,29 @@ class Toolbox:
         arguments = arguments or {}
         meta = {KEY: self._key(tool, arguments)} | ({CLAIM: claim} if claim else {})
         self.calls += 1
-        started = time.monotonic()
-        try:
-            async with asyncio.timeout(self.seconds):
-                answer = await self._link.ask(lambda session: _send(session, tool, arguments, meta))
-        except TimeoutError:
-            answer = _unanswered("deadline_exceeded", f"no answer within {self.seconds:g} s; ask for less")
-        except ValidationError as error:
-            problem = f"the answer is not a valid MCP result ({error.error_count()} errors); tell its owner"
-            answer = _unanswered("schema_mismatch", problem)
-        except MCPError as error:
-            answer = _unanswered("protocol_error", f"{error.message} (code {error.code}); call it otherwise")
-        result = _read(answer, tool, arguments, time.monotonic() - started)
+        result = await self._asked(tool, arguments, meta)
         if result.call:
             self.results[result.call] = result
         self._tell(result)
         if result.refusal and result.refusal.code == "approval_pending":
             raise ApprovalPending(result.refusal.approval, tool, arguments, result.call)
         return result
+
+    async def recall(self, tool: str, arguments: dict[str, Any], calls: Collection[str]) -> None:
+        """Have the gateway say again what it answered to these calls, which others made for this task.
+
+        Nothing runs: a call that is not recorded under this task's keys is refused, and stays unknown.
+        """
+        missing = set(calls) - self.results.keys()
+        for count in itertools.count(1):
+            if count > 1 and (not missing or count > MOST_SAME):
+                return
+            meta = {KEY: self._key_of(tool, arguments, count), RECORDED: True}
+            result = await self._asked(tool, arguments, meta)
+            if result.refusal and result.refusal.code != "approval_pending":
+                return
+            self.results[result.call] = result
+            missing.discard(result.call)
 
     async def tools(self) -> list[Tool]:
         """The tools this token may see."""
@@ -180,12 +187,33 @@ class Toolbox:
         finally:
             self._listeners.remove(listener)
 
+    async def _asked(self, tool: str, arguments: dict[str, Any], meta: dict[str, Any]) -> ToolResult:
+        """What the gateway answers to one call; what goes wrong on the way is a refusal."""
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self.seconds):
+                answer = await self._link.ask(lambda session: _send(session, tool, arguments, meta))
+        except TimeoutError:
+            answer = _unanswered("deadline_exceeded", f"no answer within {self.seconds:g} s; ask for less")
+        except ValidationError as error:
+            problem = f"the answer is not a valid MCP result ({error.error_count()} errors); tell its owner"
+            answer = _unanswered("schema_mismatch", problem)
+        except MCPError as error:
+            answer = _unanswered("protocol_error", f"{error.message} (code {error.code}); call it otherwise")
+        return _read(answer, tool, arguments, time.monotonic() - started)
+
     def _key(self, tool: str, arguments: dict[str, Any]) -> str:
         """The same for the n-th time a task makes the same call: a resumed task replays what is recorded."""
-        canonical = json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        same = json.dumps([self.run, self.task, tool, canonical])
+        same = self._same(tool, arguments)
         self._made[same] += 1
-        return hashlib.sha256(f"{same}#{self._made[same]}".encode()).hexdigest()
+        return self._key_of(tool, arguments, self._made[same])
+
+    def _key_of(self, tool: str, arguments: dict[str, Any], count: int) -> str:
+        return hashlib.sha256(f"{self._same(tool, arguments)}#{count}".encode()).hexdigest()
+
+    def _same(self, tool: str, arguments: dict[str, Any]) -> str:
+        canonical = json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return json.dumps([self.run, self.task, tool, canonical])
 
     def _tell(self, result: ToolResult) -> None:
         said = " ".join(f"{name}={_short(str(value), 40)}" for name, value in result.arguments.items())

@@ -13,7 +13,7 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,9 @@ class SmallGateway:
             return earlier.model_copy(update={"meta": {**(earlier.meta or {}), "pointsman/replayed": True}})
         call = f"C{len(self.keys) - self._replayed}"
         answer = self.tools.get(params.name, {"refusal": "unknown_tool"})
+        if (params.meta or {}).get("pointsman/recorded"):
+            waits = isinstance(answer, dict) and "approval" in answer
+            answer = answer if waits else {"refusal": "key_conflict"}
         answer = answer(arguments) if callable(answer) else answer
         answer = await answer if inspect.isawaitable(answer) else answer
         if isinstance(answer, dict):
@@ -110,6 +113,18 @@ class SmallGateway:
         config = uvicorn.Config(self.app(), port=0, log_level="error")
         with listening(uvicorn.Server(config)) as url:
             yield f"{url}/mcp"
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[str]:
+        """The gateway over HTTP in this event loop; gives its MCP URL."""
+        config = uvicorn.Config(self.app(), port=0, log_level="error", timeout_graceful_shutdown=1)
+        server, sock = uvicorn.Server(config), config.bind_socket()
+        serving = asyncio.create_task(server._serve(sockets=[sock]))
+        try:
+            yield f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"
+        finally:
+            server.should_exit = True
+            await serving
 
 
 def released(call: str, answer: Answer) -> CallToolResult:

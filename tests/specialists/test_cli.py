@@ -71,7 +71,7 @@ def test_set_begins_a_file_where_there_is_none(run, tmp_path):
     ("words", "why"),
     [
         (("logs", "--mode", "cloud"), "base_url: is missing"),
-        (("logs", "--mode", "clod"), "use local or cloud"),
+        (("logs", "--mode", "clod"), "use local, remote or cloud"),
         (("lgos", "--mode", "local"), "did you mean 'logs'"),
         (("logs", "--mode", "cloud", "--base-url", "x", "--model", "m", "--fallback", "maybe"), "fallback"),
     ],

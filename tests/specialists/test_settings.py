@@ -52,7 +52,7 @@ def test_the_environment_alone_switches_when_the_defaults_say_where(load, monkey
             '[specialists.logs]\nmode = "cloud"',
             ("[specialists.logs] base_url: is missing", "model: is missing"),
         ),
-        (CLOUD.replace("cloud", "remote"), ("mode 'remote' is not known; use local or cloud",)),
+        (CLOUD.replace("cloud", "elsewhere"), ("mode 'elsewhere' is not known; use local, remote or",)),
         (CLOUD + "timeout = 0", ("[specialists.logs] timeout", "greater than 0", "not 0")),
         (CLOUD + 'api_key = "sk-1"', ("[specialists.logs] api_key", "did you mean 'api_key_env'?")),
         ("[specialists.defaults]\ntimout = 3", ("[specialists.defaults] timout", "did you mean 'timeout'?")),

@@ -1,0 +1,83 @@
+"""Where a specialist may run. The contract runs in every place; a new mode adds an entry to PLACES."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from specialists.roster import BUILT_IN, Roster
+from specialists.settings import SpecialistsSettings
+from specialists.types import Specialist
+from tests.fakes.openai_server import serving
+from tests.fakes.small_gateway import SmallGateway
+
+AGENT_TOKEN = "token-of-the-served-agents"
+
+
+@dataclass
+class Ground:
+    """What a place may use: a folder for settings, and the agents that run in a second process."""
+
+    folder: Path
+    agents: Callable[[], str]  # starts them when first asked; gives their URL
+
+    def roster(self, **table: Any) -> Roster:
+        """A roster whose specialists all have this table of settings, but for `{name}` in a value."""
+        lines = []
+        for name in BUILT_IN:
+            lines.append(f"[specialists.{name}]")
+            for key, value in table.items():
+                shown = value.replace("{name}", name) if isinstance(value, str) else value
+                lines.append(f"{key} = {json.dumps(shown)}")
+        path = self.folder / "pointsman.toml"
+        path.write_text("\n".join(lines))
+        return Roster.from_settings(SpecialistsSettings.load(path))
+
+
+@dataclass
+class Seat:
+    """A specialist in its place."""
+
+    specialist: Specialist
+    target: Any  # the gateway, as a toolbox is given it
+    mode: str  # what its findings say
+    more: dict[str, Any] = field(default_factory=dict)
+
+
+Place = Callable[..., AbstractAsyncContextManager[Seat]]
+
+
+@asynccontextmanager
+async def local(name: str, gateway: SmallGateway | str, ground: Ground, script: Any) -> AsyncIterator[Seat]:
+    """In this process."""
+    target = gateway if isinstance(gateway, str) else gateway.server
+    yield Seat(ground.roster(mode="local").specialist(name), target, "local")
+
+
+@asynccontextmanager
+async def remote(name: str, gateway: SmallGateway | str, ground: Ground, script: Any) -> AsyncIterator[Seat]:
+    """In another process, over A2A; its tool calls come back to the gateway over HTTP."""
+    settings = {"mode": "remote", "url": f"{ground.agents()}/{name}", "patience": 1.0}
+    roster = ground.roster(**settings, token_env="AGENT_TOKEN")
+    if isinstance(gateway, str):
+        yield Seat(roster.specialist(name), gateway, "remote")
+        return
+    async with gateway.listening() as url:
+        yield Seat(roster.specialist(name), url, "remote")
+
+
+@asynccontextmanager
+async def chat(name: str, gateway: SmallGateway | str, ground: Ground, script: Any) -> AsyncIterator[Seat]:
+    """A model behind a chat-completions endpoint reasons."""
+    with serving(script) as (url, model):
+        roster = ground.roster(mode="cloud", base_url=url, model="scripted", retries=0)
+        target = gateway if isinstance(gateway, str) else gateway.server
+        yield Seat(roster.specialist(name), target, "cloud", {"model": model})
+
+
+PLACES: dict[str, Place] = {"local": local, "remote": remote, "cloud": chat}
+MODELS = ("cloud",)  # places in which a scripted model reasons

@@ -26,7 +26,7 @@ log = logging.getLogger("gateway.catalogue")
 OPERATOR = Subject("user:operator", ("operator",))
 OURSELVES = Subject("gateway:service")
 LONGEST_WAIT = 30.0
-MOST_PAGES = 100
+MOST_PAGES, MOST_TOOLS = 100, 5_000
 RELIST_SECONDS = 60  # a server that does not tell of changes is looked at this often
 Maker = Callable[[ServerEntry, Upstream | None, Any], tuple[Upstream, Any]]
 
@@ -55,6 +55,7 @@ class Catalogue:
             Callable[[str, str], None]
         ] = []  # told what has changed (tools, …) of which server
         self.version = 0
+        self._told: dict[tuple[str, str], bool] = {}  # changes told this second: said again since?
 
     async def prepare(self) -> Catalogue:
         """Read the pins."""
@@ -194,7 +195,9 @@ class Catalogue:
         except UsageError as error:
             server.state, server.stage, server.error = "failed", "resolve", str(error)
         except TimeoutError:
-            stage = "list" if server.upstream and server.upstream.modern is not None else "connect"
+            stage = "connect"
+            if server.upstream is not None and server.upstream.modern is not None:
+                stage = "list" if server.upstream.info else "initialize"
             server.state, server.stage = "failed", stage
             server.error = f"no answer within {self._connect_seconds + 5:g} s"
         server.listed_at = asyncio.get_running_loop().time()
@@ -239,9 +242,14 @@ class Catalogue:
                 if name in found:
                     twice.add(name)
                 found[name] = tool
-            if not isinstance(page.get("nextCursor"), str):
+            if len(found) > MOST_TOOLS:
+                raise UpstreamFailed("list", f"it offers more than {MOST_TOOLS} tools")
+            cursor = page.get("nextCursor")
+            if not isinstance(cursor, str):
                 return {name: tool for name, tool in found.items() if name not in twice}
-            params = {"cursor": page["nextCursor"]}
+            if cursor == params.get("cursor"):
+                raise UpstreamFailed("list", "its tools/list leads from a page to the same page")
+            params = {"cursor": cursor}
         raise UpstreamFailed("list", f"its tools/list has more than {MOST_PAGES} pages")
 
     async def _take(self, server: Server, offers: dict[str, dict[str, Any]]) -> None:
@@ -275,7 +283,20 @@ class Catalogue:
             server.announced = True
             server.wake.set()
         elif what:
-            self._tell(what, server.name)
+            self._tell_seldom((what, server.name))
+
+    def _tell_seldom(self, change: tuple[str, str]) -> None:
+        """Tell of a change, but of the same one at most once a second, however often a server says it."""
+        if change in self._told:
+            self._told[change] = True
+            return
+        self._told[change] = False
+        self._tell(*change)
+        asyncio.get_running_loop().call_later(1, self._second_passed, change)
+
+    def _second_passed(self, change: tuple[str, str]) -> None:
+        if self._told.pop(change):
+            self._tell_seldom(change)
 
     def _tell(self, what: str, server: str) -> None:
         for listener in self.changed:
@@ -460,6 +481,8 @@ class Catalogue:
     def broken(self, name: str) -> None:
         """A call could not reach this server: look at it again."""
         server = self.servers.get(name)
-        if server is not None:
-            server.state = "failed" if server.state == "ready" else server.state
+        if (
+            server is not None and server.state == "ready"
+        ):  # else it is looked at already, less and less often
+            server.state = "failed"
             server.wake.set()

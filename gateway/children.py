@@ -9,6 +9,7 @@ import logging
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,64 @@ def die_with_parent() -> None:
         _LIBC.prctl(1, signal.SIGKILL)
 
 
+class Undertaker:
+    """A small process that outlives the gateway by a moment and ends every child's group with it.
+
+    The system kills a child when the gateway dies, but not what the child has started (npx, a shell).
+    """
+
+    # The numbers of groups come in, `-5` when one is done with; when the input ends, so has the gateway.
+    SCRIPT = """trap '' HUP INT TERM; all=' '
+    while read -r g; do case $g in
+        -*) all="${all%% ${g#-} *} ${all#* ${g#-} }";;
+        *) all="$all$g ";;
+    esac; done
+    for g in $all; do kill -9 -- "-$g"; done"""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._minded: set[int] = set()
+
+    def mind(self, pid: int) -> None:
+        """See to it that this group ends with us."""
+        self._minded.add(pid)
+        if self._process is None or self._process.poll() is not None:
+            self._start()
+        else:
+            self._tell(f"{pid}")
+
+    def forget(self, pid: int) -> None:
+        """The group has ended."""
+        if pid in self._minded:
+            self._minded.discard(pid)
+            self._tell(f"-{pid}")
+
+    def _start(self) -> None:
+        try:
+            self._process = subprocess.Popen(
+                ["/bin/sh", "-c", self.SCRIPT],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={},
+                cwd="/",
+                start_new_session=True,
+            )
+        except OSError as error:
+            log.warning("no process to end children with us: %s", error)
+            return
+        self._tell("\n".join(map(str, sorted(self._minded))))
+
+    def _tell(self, words: str) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(OSError):
+                self._process.stdin.write(words.encode() + b"\n")
+                self._process.stdin.flush()
+
+
+undertaker = Undertaker()
+
+
 def kill_group(pid: int, how: int = signal.SIGKILL) -> None:
     """End a child and everything it started."""
     with suppress(ProcessLookupError, PermissionError):
@@ -55,6 +114,7 @@ async def end(process: asyncio.subprocess.Process, patience: float = 2.0) -> Non
             pass
     kill_group(process.pid)
     await process.wait()
+    undertaker.forget(process.pid)
 
 
 def _settings() -> dict[str, str]:
@@ -123,6 +183,7 @@ class Children:
             raise
         finally:
             os.close(writing)
+        undertaker.mind(process.pid)
         try:
             await self._serve(entry, process, reading)
         finally:

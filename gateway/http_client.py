@@ -14,8 +14,10 @@ import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Thread
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
@@ -27,6 +29,8 @@ IDLE_SECONDS = 4.0  # shorter than servers keep an unused connection, so that no
 NAMES_SECONDS = 10.0  # a name is looked up again after this time
 MOST_HEAD = 65_536  # bytes of a status line with its headers
 MOST_HELD = 262_144  # bytes of a body that are held before the server is told to wait
+PIECES = 2_000  # pieces of a body in one read, above which the server sends them to tire us out
+PIECE_SECONDS = 2e-6  # how long it is then left unread, for each of them
 SAFE = "/%:@!$&'()*+,;=~-._"
 
 
@@ -67,25 +71,53 @@ def _ascii(host: str) -> str:
         return host  # no such name can be found; the connection says so
 
 
+_METADATA = frozenset(  # where clouds hand out credentials, beside the link-local addresses
+    ipaddress.ip_address(one)
+    for one in ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "192.0.0.192", "168.63.129.16")
+)
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_NEVER = tuple(ipaddress.ip_network(net) for net in ("0.0.0.0/8", "240.0.0.0/4"))
+
+
 def forbidden_address(host: str) -> bool:
-    """Whether no tool server stands at this address: link-local (cloud metadata), multicast, unspecified."""
+    """Whether no tool server stands at this address: cloud metadata, link-local, multicast, unspecified."""
     try:
         address = ipaddress.ip_address(host.strip("[]").partition("%")[0])
     except ValueError:
         return False
-    address = getattr(address, "ipv4_mapped", None) or address
-    return address.is_link_local or address.is_multicast or address.is_unspecified
+    return any(
+        one in _METADATA
+        or one.is_link_local
+        or one.is_multicast
+        or one.is_unspecified
+        or any(one in net for net in _NEVER)
+        for one in (address, *_carried(address))
+    )
+
+
+def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipaddress.IPv4Address]:
+    """The IPv4 addresses that an IPv6 address stands for: mapped, compatible, 6to4, Teredo, NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return []
+    found = [address.ipv4_mapped, address.sixtofour, *(address.teredo or ())]
+    if address in _NAT64 or (int(address) >> 32 == 0 and int(address) > 1):
+        found.append(ipaddress.IPv4Address(int(address) & 0xFFFFFFFF))
+    return [one for one in found if one is not None]
 
 
 class Response:
     """What a server answers: its head, and its body as it comes. Leaving it gives the connection back."""
 
-    __slots__ = ("_chunks", "_connection", "_failure", "_held", "_waiter", "complete", "headers", "status")
+    __slots__ = (
+        *("_chunks", "_connection", "_failure", "_held", "_waiter"),
+        *("complete", "headers", "pieces", "status"),
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.status = 0
         self.headers: dict[str, str] = {}  # by lower-case name
         self.complete = False
+        self.pieces = 0  # of the body, in the read that is under way
         self._connection = connection
         self._chunks: deque[bytes] = deque()
         self._held = 0
@@ -106,9 +138,10 @@ class Response:
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body in pieces, as they come."""
         while True:
-            while self._chunks:
-                piece = self._chunks.popleft()
-                self._held -= len(piece)
+            if self._chunks:
+                piece = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+                self._chunks.clear()
+                self._held = 0
                 yield piece
             if self._failure is not None:
                 raise self._failure
@@ -128,6 +161,7 @@ class Response:
 
     def take(self, piece: bytes) -> bool:
         """Keep a piece of the body; whether there is enough for now."""
+        self.pieces += 1
         self._chunks.append(piece)
         self._held += len(piece)
         return self._held > MOST_HELD
@@ -159,6 +193,8 @@ class Connection(asyncio.Protocol):
         self._head = 0  # bytes of the head so far; 0 once it is complete
         self._interim = False
         self._paused = False
+        self._resting: asyncio.TimerHandle | None = None
+        self._tail = 0  # bytes of the headers after a body
         self._kept = True  # whether the server keeps the connection open
 
     @property
@@ -170,7 +206,7 @@ class Connection(asyncio.Protocol):
         """Send a request; its answer once the head is there."""
         self._response = Response(self)
         self._started = asyncio.get_running_loop().create_future()
-        self._head = 1
+        self._head, self._tail = 1, 0
         self._transport.write(request)
         try:
             return await self._started
@@ -196,7 +232,8 @@ class Connection(asyncio.Protocol):
         """Let the server send more."""
         if self._paused and self.open:
             self._paused = False
-            self._transport.resume_reading()
+            if self._resting is None:
+                self._transport.resume_reading()
 
     # -- what the transport says -------------------------------------------------------------------
 
@@ -223,7 +260,21 @@ class Connection(asyncio.Protocol):
             return
         if self._started is not None and not self._started.done():
             self._started.set_result(response)
+        if response.pieces > PIECES:
+            self._rest(response.pieces * PIECE_SECONDS)
+        response.pieces = 0
         response.wake()
+
+    def _rest(self, seconds: float) -> None:
+        """Leave the server unread for a moment."""
+        if not self._paused and self.open:
+            self._transport.pause_reading()
+            self._resting = asyncio.get_running_loop().call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = None
+        if not self._paused and self.open:
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It is gone; an answer without a stated size ends with it."""
@@ -258,7 +309,11 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header; those after the body say nothing to us."""
         response = self._reading()
-        if self._head and response is not None:
+        if not self._head:
+            self._tail += len(name) + len(value) + 4
+            if self._tail > MOST_HEAD:
+                raise ValueError("too many headers after the body")
+        elif response is not None:
             key, told = name.decode("latin-1").lower(), value.decode("latin-1").strip()
             known = response.headers
             known[key] = f"{known[key]}, {told}" if key in known else told
@@ -281,7 +336,8 @@ class Connection(asyncio.Protocol):
         response = self._reading()
         if response is not None and response.take(body) and not self._paused:
             self._paused = True
-            self._transport.pause_reading()
+            if self._resting is None:
+                self._transport.pause_reading()
 
     def on_message_complete(self) -> None:
         """The answer is complete."""
@@ -300,6 +356,7 @@ class Pool:
         self._connect_seconds = connect_seconds
         self._idle: dict[tuple[str, int, bool], deque[Connection]] = {}
         self._names: dict[tuple[str, int], tuple[float, list[str]]] = {}
+        self._looking: dict[tuple[str, int], asyncio.Future[Any]] = {}
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> Pool:
@@ -370,13 +427,28 @@ class Pool:
                 trouble = error.strerror or str(error) or type(error).__name__
         raise UpstreamFailed("connect", f"cannot reach {_shown(to.url)}: {trouble}")
 
+    async def _looked_up(self, host: str, port: int) -> Any:
+        """What the system says of a name; each in a thread of its own, so that none holds up another."""
+        asked = self._looking.get((host, port))
+        if asked is None:
+            # Not the loop's own threads: they are few, and a dead name keeps one for half a minute.
+            loop = asyncio.get_running_loop()
+            asked = self._looking[host, port] = loop.create_future()
+            asked.add_done_callback(lambda done: self._looking.pop((host, port)) and done.exception())
+            Thread(target=_look_up, args=(host, port, loop, asked), daemon=True).start()
+        return await asyncio.shield(asked)
+
     async def _addresses(self, to: Address) -> list[str]:
         """The allowed addresses of the host; what is checked is connected to."""
         kept = self._names.get((to.host, to.port))
         if kept is not None and time.monotonic() - kept[0] < NAMES_SECONDS:
             return kept[1]
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(to.host, to.port, type=socket.SOCK_STREAM)
+            async with asyncio.timeout(self._connect_seconds):
+                found = await self._looked_up(to.host, to.port)
+        except TimeoutError:
+            reason = f"its name was not found within {self._connect_seconds:g} s"
+            raise UpstreamFailed("connect", f"cannot reach {_shown(to.url)}: {reason}") from None
         except OSError as error:
             raise UpstreamFailed(
                 "connect", f"cannot reach {_shown(to.url)}: {error.strerror or error}"
@@ -390,6 +462,21 @@ class Pool:
             self._names.clear()
         self._names[to.host, to.port] = (time.monotonic(), allowed)
         return allowed
+
+
+def _look_up(host: str, port: int, loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
+    def tell(found: Any, error: OSError | None) -> None:
+        if not future.done():
+            future.set_exception(error) if error is not None else future.set_result(found)
+
+    try:
+        found, trouble = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), None
+    except OSError as error:
+        found, trouble = None, error
+    except UnicodeError:  # a label that is empty or too long
+        found, trouble = None, OSError(0, "the name is no host name")
+    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        loop.call_soon_threadsafe(tell, found, trouble)
 
 
 def _shown(url: str) -> str:

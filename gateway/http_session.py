@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.caller import Caller
 from gateway.errors import RpcError, UpstreamFailed
-from gateway.upstream import CHANGED, answer_question, result_of
+from gateway.upstream import ANSWER_SECONDS, CHANGED, answer_question, hello_of, result_of
 
 if TYPE_CHECKING:
     from gateway.sessions import Session
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("gateway.upstream")
 ACCEPTED = (200, 202, 204)
+SOONEST_MS = 100  # before a broken stream is taken up again, whatever the server asks for
 
 
 class HttpSession:
@@ -39,7 +40,7 @@ class HttpSession:
                 self._headers["Mcp-Session-Id"] = session
         if answer is None:
             raise UpstreamFailed("initialize", "it closed the stream before it answered")
-        self.hello = result_of(answer)
+        self.hello = hello_of(result_of(answer))
         self._headers["MCP-Protocol-Version"] = str(
             self.hello.get("protocolVersion", params["protocolVersion"])
         )
@@ -59,7 +60,8 @@ class HttpSession:
                 answer = await self._read(response, number, caller)
         except asyncio.CancelledError:
             words = {"requestId": number, "reason": "the caller has gone or the deadline has passed"}
-            self.upstream.background.start(self._try_tell("notifications/cancelled", words))
+            told = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": words}
+            self.upstream.background.start(self._try_post(told))
             raise
         return result_of(answer)
 
@@ -80,7 +82,7 @@ class HttpSession:
         while answer is None:
             if not last:
                 raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
-            await asyncio.sleep(min(wait, 10_000) / 1000)
+            await asyncio.sleep(min(max(wait, SOONEST_MS), 10_000) / 1000)
             headers = {**self._headers, "Accept": "text/event-stream", "Last-Event-ID": last}
             with await self.upstream.exchange("GET", headers) as again:
                 if again.status != 200:
@@ -97,23 +99,23 @@ class HttpSession:
             if message["method"] not in CHANGED:
                 await caller.notify(message)
             return
-        self.upstream.background.start(self._answer(message, caller))
+        self.upstream.background.offer(self._answer(message, caller))
 
     async def _answer(self, question: dict[str, Any], caller: Caller) -> None:
-        reply = await answer_question(caller, self.upstream.entry, question)
-        await self._post(reply)
+        await self._try_post(await answer_question(caller, self.upstream.entry, question))
 
     async def tell(self, method: str, params: dict[str, Any]) -> None:
         """Send a notification."""
         message: dict[str, Any] = {"jsonrpc": "2.0", "method": method}
         await self._post({**message, "params": params} if params else message)
 
-    async def _try_tell(self, method: str, params: dict[str, Any]) -> None:
+    async def _try_post(self, message: dict[str, Any]) -> None:
         try:
-            async with asyncio.timeout(5):
-                await self.tell(method, params)
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._post(message)
         except (TimeoutError, UpstreamFailed) as error:
-            log.info("%s: %s not delivered (%s)", self.upstream.entry.name, method, error)
+            what = message.get("method", "an answer")
+            log.info("%s: %s not delivered (%s)", self.upstream.entry.name, what, error)
 
     async def _post(self, message: dict[str, Any]) -> None:
         with await self.upstream.exchange("POST", self._headers, message) as response:
@@ -134,7 +136,7 @@ class HttpSession:
 
         def mark(event: str, retry: int | None) -> None:
             nonlocal wait
-            wait = min(retry, 10_000) / 1000 if retry is not None else wait
+            wait = min(max(retry, SOONEST_MS), 10_000) / 1000 if retry is not None else wait
             if event:
                 headers["Last-Event-ID"] = event
 
@@ -157,10 +159,11 @@ class HttpSession:
             return
         caller = self.downstream.caller() if self.downstream is not None else None
         if caller is not None:
-            self.upstream.background.start(self._answer(message, caller))
+            self.upstream.background.offer(self._answer(message, caller))
         else:
             refused = RpcError("nobody to ask here", number=-32601)
-            await self._post({"jsonrpc": "2.0", "id": message["id"], "error": refused.body()})
+            reply = {"jsonrpc": "2.0", "id": message["id"], "error": refused.body()}
+            self.upstream.background.offer(self._try_post(reply))
 
     async def _unexpected(self, message: dict[str, Any]) -> None:
         log.info("%s: %s before the handshake was done", self.upstream.entry.name, message.get("method"))

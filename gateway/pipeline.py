@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import secrets
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ from gateway.targets import VERBS, Target, Targets
 from gateway.types import Call, Decision
 from gateway.upstream import Upstream
 
+log = logging.getLogger("gateway.pipeline")
 STATE_KEYS = ("inputResponses", "requestState")
 
 
@@ -230,6 +232,12 @@ class Gateway:
         except asyncio.CancelledError:
             await asyncio.shield(self.ledger.outcome(call, {}, status="cancelled", ms=now_ms() - started))
             raise
+        except Exception:  # whatever a server makes of us, a call that went out gets its outcome
+            log.exception("%s failed", call.tool.public)
+            message = (
+                f"{call.tool.public} failed and may have run: a mistake of ours, which stands in the log"
+            )
+            ending = Ending("unknown", refusal=Refusal("upstream_unavailable", message))
         self.catalogue.count(call.tool.server, now_ms() - started, ending.refusal is None)
         return ending
 

@@ -23,6 +23,7 @@ import uvicorn
 from gateway.app import open_app
 from gateway.catalogue import OPERATOR
 from gateway.errors import GatewayError, GatewayRunning
+from gateway.http_protocol import Protocol, keep_deadlines, raise_file_limit
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway")
@@ -125,7 +126,7 @@ async def _serve(
         config = uvicorn.Config(
             app.front,
             loop="none",
-            http="httptools",
+            http=Protocol,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -139,7 +140,13 @@ async def _serve(
         server = Quiet(config)
         server.on_stop = app.front.end_streams
         tasks = [
-            asyncio.create_task(work) for work in (app.reader.watch(), app.policies.watch(), _sweep(app))
+            asyncio.create_task(work)
+            for work in (
+                app.reader.watch(),
+                app.policies.watch(),
+                _sweep(app),
+                keep_deadlines(server.server_state),
+            )
         ]
         if app.identity.jwts is not None:
             tasks.append(asyncio.create_task(app.identity.jwts.keys.watch()))
@@ -148,6 +155,7 @@ async def _serve(
         app.start()
         _calm_collector()
         _return_large_blocks()
+        raise_file_limit()
         about = {"url": url, "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
         _write_private(about_file, {**about, "operator_token": operator["token"]})
         serving = asyncio.create_task(server.serve(sockets=[sock]))

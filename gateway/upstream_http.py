@@ -21,9 +21,15 @@ from gateway.types import Subject
 from gateway.upstream import (
     ASKS,
     CLIENT_INFO,
+    PER_LINE,
     Background,
+    Breaker,
+    Pace,
+    answers,
     hello,
+    hello_of,
     in_rounds,
+    message_of,
     outgoing,
     result_of,
     shared_key,
@@ -50,6 +56,8 @@ class HttpUpstream:
         self.legacy: bool | None = None  # None: not tried yet
         self.on_changed: Callable[[str], None] = lambda what: None
         self.background = Background()
+        self.pace = Pace()
+        self._breaker = Breaker()
         self.bridge = Bridge()
         self.ids = itertools.count(1)
         self.sessions: dict[str, HttpSession] = {}
@@ -66,7 +74,7 @@ class HttpUpstream:
             raise UpstreamFailed("resolve", f"{host} is an address no tool server may have")
         caller = Caller(OURSELVES, info=CLIENT_INFO)
         try:
-            self.info = await self._modern_request("server/discover", {}, caller)
+            self.info = hello_of(await self._modern_request("server/discover", {}, caller))
             self.modern = MODERN in self.info.get("supportedVersions", ())
         except RpcError:
             self.modern = False
@@ -141,7 +149,14 @@ class HttpUpstream:
     ) -> Response:
         """Send one request over the pool; its answer, to be left when it is read."""
         body = orjson.dumps(message) if message is not None else b""
-        response = await self.http.request(verb, self._address, headers, body)
+        self._breaker.check()
+        try:
+            response = await self.http.request(verb, self._address, headers, body)
+        except UpstreamFailed as failed:
+            if failed.stage == "connect":
+                self._breaker.failed(failed.reason)
+            raise
+        self._breaker.worked()
         if 300 <= response.status < 400:
             with response:
                 raise UpstreamFailed(
@@ -165,8 +180,9 @@ class HttpUpstream:
                     "auth", f"it answers HTTP {response.status}: check the headers of its entry"
                 )
             raise UpstreamFailed("http", f"it answers HTTP {response.status} with {kind}", sent=True)
-        answer = self.parse(raw)
-        if not isinstance(answer, dict) or (answer.get("id") != number and "error" not in answer):
+        answer = message_of(self.parse(raw))
+        unread = answer.get("id") is None and "error" in answer  # it could not read which one it was
+        if not answers(answer, number) and not unread:
             raise UpstreamFailed(
                 "read", f"HTTP {response.status} with an answer to something else", sent=True
             )
@@ -192,13 +208,13 @@ class HttpUpstream:
                 mark(last, retry)
                 if not data:
                     continue
-                message = self.parse(data)
-                if not isinstance(message, dict):
-                    raise UpstreamFailed("read", "an event carries no JSON-RPC message", sent=True)
+                message = message_of(self.parse(data))
+                if "method" not in message and number is not None and answers(message, number):
+                    return message
+                await self.pace.spend(self.pace.count(len(data)))
                 if "method" in message:
                     await take(message)
-                elif number is not None and message.get("id") == number:
-                    return message
+            await self.pace.spend(chunk.count(b"\n") * PER_LINE)
         return None
 
     async def _body(self, response: Response) -> bytes:

@@ -14,7 +14,7 @@ import orjson
 from gateway import strictjson
 from gateway.bridge import Bridge
 from gateway.caller import Caller
-from gateway.children import die_with_parent, end, environment
+from gateway.children import die_with_parent, end, environment, undertaker
 from gateway.errors import RpcError, UpstreamFailed
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
@@ -22,10 +22,15 @@ from gateway.upstream import (
     ASKS,
     CHANGED,
     CLIENT_INFO,
+    PER_LINE,
     Background,
+    Breaker,
+    Pace,
     answer_question,
     hello,
+    hello_of,
     in_rounds,
+    message_of,
     outgoing,
     result_of,
     shared_key,
@@ -36,7 +41,9 @@ log = logging.getLogger("gateway.upstream")
 OURSELVES = Subject("gateway:service")
 WRITE_SECONDS = 10
 PROBE_SECONDS = 5  # some servers of the old era never answer what they do not know
-AGAIN_SECONDS = 5
+NOISE_A_SECOND = 8 * 1_048_576  # bytes of stderr that are read in a second
+STEADY_SECONDS = 60  # a process that has run this long did not die of its start
+MOST_PROCESSES = 64  # of one server, when each subject or session has its own
 
 
 class Process:
@@ -54,12 +61,21 @@ class Process:
         self._listening: set[int] = set()  # those of them that only listen, for as long as they like
         self._writing = asyncio.Lock()
         self._background = Background()
+        self._pace = Pace()
         self._last_words = b""
+        self._over = False  # it is being ended, or has ended by itself
+        self.died: Callable[[float, str], None] = lambda lived, reason: None
+        self.used = self._started = asyncio.get_running_loop().time()
 
     @property
     def alive(self) -> bool:
         """Whether it still runs."""
-        return self._process is not None and self._process.returncode is None
+        return self._process is not None and self._process.returncode is None and not self._over
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody waits for it."""
+        return bool(self._waiting)
 
     async def start(self, command: tuple[str, ...], env: dict[str, str]) -> None:
         """Start it, in a process group of its own."""
@@ -78,6 +94,7 @@ class Process:
         except OSError as error:
             raise UpstreamFailed("start", f"cannot run {command[0]}: {error.strerror}") from None
         assert self._process.stderr is not None
+        undertaker.mind(self._process.pid)
         self._background.start(self._read())
         self._background.start(self._listen_to_errors(self._process.stderr))
 
@@ -85,12 +102,14 @@ class Process:
         while chunk := await stream.read(65_536):
             self._last_words = (self._last_words + chunk)[-2_000:]
             log.debug("%s: %s", self.entry.name, chunk[-2_000:].decode("utf-8", "replace").rstrip())
+            await asyncio.sleep(len(chunk) / NOISE_A_SECOND)
 
     # -- asking it ---------------------------------------------------------------------------------
 
     async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """Its result; notifications and questions meanwhile go to the caller."""
         number = next(self._ids)
+        self.used = asyncio.get_running_loop().time()
         meta = params.get("_meta") or {}
         token = meta.get("progressToken")
         if token is not None:  # two callers may use the same token
@@ -128,6 +147,8 @@ class Process:
                 self._process.stdin.write(orjson.dumps(message) + b"\n")
                 await self._process.stdin.drain()
         except TimeoutError:
+            # Half a message may be in the pipe: nothing that is sent after it can be read.
+            await self._end(f"it has not read its input for {WRITE_SECONDS} s", sick=True)
             raise UpstreamFailed("send", "it does not read its input", sent=True) from None
         except (BrokenPipeError, ConnectionResetError):
             raise UpstreamFailed("send", self._epitaph(), sent=True) from None
@@ -140,7 +161,9 @@ class Process:
         try:
             while line := await self._process.stdout.readline():
                 if line.strip():
-                    await self._take(strictjson.read(line, limit=self.limit))
+                    await self._take(message_of(strictjson.read(line, limit=self.limit)), len(line))
+                else:
+                    await self._pace.spend(PER_LINE)
         except ValueError:
             reason = f"a line is longer than the {self.limit} bytes allowed"
         except RpcError as error:
@@ -149,23 +172,42 @@ class Process:
             reason = failed.reason
         if reason:
             log.warning("%s: %s; ended", self.entry.name, reason)
-        await end(self._process)
-        failure = UpstreamFailed("read", reason or self._epitaph(), sent=True)
+        await self._end(reason, sick=bool(reason))
+
+    async def _end(self, reason: str, *, sick: bool) -> None:
+        """It is of no more use: tell those who wait, and make sure that it is gone."""
+        if self._over or self._process is None:
+            return
+        self._over = True
+        if not sick:
+            await self._last_word()
+        reason = reason or self._epitaph()
+        self.died(asyncio.get_running_loop().time() - self._started, reason)
+        failure = UpstreamFailed("read", reason, sent=True)
         for future, _, _ in list(self._waiting.values()):
             if not future.done():
                 future.set_exception(failure)
+        await end(self._process, patience=0 if sick else 2)
 
-    async def _take(self, message: Any) -> None:
-        if not isinstance(message, dict):
-            raise UpstreamFailed("read", "it writes something that is no message")
+    async def _last_word(self) -> None:
+        """Give a process that closed its output a moment to end, so that its code can be told."""
+        assert self._process is not None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.5):
+                await self._process.wait()
+
+    async def _take(self, message: dict[str, Any], size: int) -> None:
         if "method" not in message:
             number = message.get("id")
             waiting = self._waiting.get(number) if type(number) is int else None
             if waiting is not None and not waiting[0].done():
                 waiting[0].set_result(message)
-            return
+                return
+        await self._pace.spend(self._pace.count(size))
+        if "method" not in message:
+            return  # an answer to nothing
         if "id" in message:
-            self._background.start(self._answer(message))
+            self._background.offer(self._answer(message))
             return
         await self._notified(message)
 
@@ -174,11 +216,11 @@ class Process:
         self._changed(method)
         meta = params.get("_meta") or {}
         if method == "notifications/progress":
-            waiting = self._waiting.get(params.get("progressToken", 0))
+            waiting = self._of(params.get("progressToken"))
             if waiting is not None:
                 await waiting[1].notify({**message, "params": {**params, "progressToken": waiting[2]}})
         elif SUBSCRIPTION_KEY in meta:
-            waiting = self._waiting.get(meta[SUBSCRIPTION_KEY])
+            waiting = self._of(meta[SUBSCRIPTION_KEY])
             if waiting is not None:
                 stamped = {**meta, SUBSCRIPTION_KEY: waiting[1].request_id}
                 await waiting[1].notify({**message, "params": {**params, "_meta": stamped}})
@@ -188,6 +230,9 @@ class Process:
                 await caller.notify(message)
             elif self.downstream is not None:
                 self.downstream.push(message)
+
+    def _of(self, number: Any) -> tuple[asyncio.Future[dict[str, Any]], Caller, Any] | None:
+        return self._waiting.get(number) if type(number) is int else None
 
     def _newest(self) -> Caller | None:
         """The only caller it can mean: with several under way nobody gets what may be another's."""
@@ -209,6 +254,10 @@ class Process:
 
     async def stop(self) -> None:
         """End it and everything it started."""
+        self._over = True
+        for future, _, _ in list(self._waiting.values()):
+            if not future.done():
+                future.set_exception(UpstreamFailed("read", "it is being ended", sent=True))
         if self._process is not None:
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -233,8 +282,7 @@ class StdioUpstream:
         self._background = Background()
         self._bridge = Bridge()
         self._old_era: bool | None = None  # whether it shakes hands; None: not tried yet
-        self._failures = 0
-        self._closed_until = 0.0
+        self._breakers: dict[str, Breaker] = {}
 
     async def connect(self) -> None:
         """Start the shared process and learn its era."""
@@ -277,67 +325,90 @@ class StdioUpstream:
             process = self._processes.get(key)
             if process is not None and process.alive:
                 return process
-            self._check_breaker(caller)
+            breaker = self._breakers.setdefault(key, Breaker())
+            breaker.check()
+            await self._make_room()
             try:
                 process = self._processes[key] = await self._started(caller, key)
             except RpcError:
                 if not key.startswith("session ") or not self.modern:
                     raise
                 self._old_era = False  # it knows the new era only: the shared process serves this caller too
-            except UpstreamFailed:
-                self._failures += 1
-                wait = min(0.5 * 2**self._failures, 30)
-                self._closed_until = asyncio.get_running_loop().time() + wait
+            except UpstreamFailed as failed:
+                breaker.failed(failed.reason)
                 raise
             else:
-                self._failures = 0
+                process.died = lambda lived, reason: self._died(breaker, lived, reason)
                 return process
         return await self._process(caller)
 
-    def _check_breaker(self, caller: Caller) -> None:
-        left = self._closed_until - asyncio.get_running_loop().time()
-        if left > 0 and caller.subject is not OURSELVES:
-            raise UpstreamFailed("start", f"it failed to start; it is tried again in {left:.0f} s")
+    def _died(self, breaker: Breaker, lived: float, reason: str) -> None:
+        if lived > STEADY_SECONDS:
+            breaker.worked()
+        breaker.failed(reason)
+
+    async def _make_room(self) -> None:
+        """End the process that has been idle longest when there are as many as there may be."""
+        for key in [key for key, process in self._processes.items() if not process.alive]:
+            del self._processes[key]
+        if len(self._processes) < MOST_PROCESSES:
+            return
+        idle = [k for k, p in self._processes.items() if k.startswith("subject ") and not p.busy]
+        if not idle:
+            reason = f"{MOST_PROCESSES} processes of it run already; try again later"
+            raise UpstreamFailed("start", reason)
+        oldest = min(idle, key=lambda key: self._processes[key].used)
+        await self._processes.pop(oldest).stop()
 
     async def _started(self, caller: Caller, key: str) -> Process:
         probe = not key.startswith("session ") and self.modern is not False
         process = Process(self.entry, self._limit, lambda method: self.on_changed(method))
         await process.start(self._command, self._env)
         try:
-            await self._greet(process, caller, probe)
+            await (self._learn_era(process, caller) if probe else self._shake_hands(process, caller))
         except UpstreamFailed:
             if not probe or process.alive:
+                await asyncio.shield(process.stop())
                 raise
             self.modern = False  # it could not bear the question: ask it no more
+            await asyncio.shield(process.stop())
             return await self._started(caller, key)
         except BaseException:
             await asyncio.shield(process.stop())
             raise
         return process
 
-    async def _greet(self, process: Process, caller: Caller, probe: bool) -> None:
-        if probe and await self._speaks_new_era(process, caller, PROBE_SECONDS):
-            return
+    async def _learn_era(self, process: Process, caller: Caller) -> None:
+        """Ask in the new era; where no answer comes, shake hands as well, and take what is answered first."""
+        asked = outgoing({}, caller, self.entry, modern=True)
+        probe = asyncio.ensure_future(process.request("server/discover", asked, caller))
+        hands: asyncio.Future[None] | None = None
         try:
-            await self._shake_hands(process, caller)
-        except RpcError:  # it may only have been slow to start: what it could not answer then, it can now
-            if not (probe and await self._speaks_new_era(process, caller, AGAIN_SECONDS)):
-                raise
+            await asyncio.wait((probe,), timeout=PROBE_SECONDS)
+            if not probe.done():  # it is slow to start, or says nothing to what it does not know
+                hands = asyncio.ensure_future(self._shake_hands(process, caller))
+                await asyncio.wait((probe, hands), return_when=asyncio.FIRST_COMPLETED)
+            shaken = hands is not None and hands.done() and hands.exception() is None
+            told = {} if shaken else await self._told(probe)
+            self.modern = MODERN in told.get("supportedVersions", ())
+            if self.modern:
+                process.hello = told
+            else:
+                await (hands or self._shake_hands(process, caller))
+        finally:
+            started: list[asyncio.Future[Any]] = [probe] if hands is None else [probe, hands]
+            for task in started:
+                task.cancel()
+            await asyncio.gather(*started, return_exceptions=True)
 
-    async def _speaks_new_era(self, process: Process, caller: Caller, seconds: float) -> bool:
+    async def _told(self, probe: asyncio.Future[dict[str, Any]]) -> dict[str, Any]:
         try:
-            async with asyncio.timeout(seconds):
-                params = outgoing({}, caller, self.entry, modern=True)
-                told = await process.request("server/discover", params, caller)
-        except (RpcError, TimeoutError):
-            told = {}
-        self.modern = MODERN in told.get("supportedVersions", ())
-        if self.modern:
-            process.hello = told
-        return self.modern
+            return hello_of(await probe)
+        except RpcError:
+            return {}
 
     async def _shake_hands(self, process: Process, caller: Caller) -> None:
-        process.hello = await process.request("initialize", hello(caller, self.entry), caller)
+        process.hello = hello_of(await process.request("initialize", hello(caller, self.entry), caller))
         process.downstream = caller.session
         await process.tell("notifications/initialized", {})
 
@@ -376,6 +447,7 @@ class StdioUpstream:
     async def close_session(self, key: str) -> None:
         """End the process that was this session's own."""
         self._starting.pop(f"session {key}", None)
+        self._breakers.pop(f"session {key}", None)
         process = self._processes.pop(f"session {key}", None)
         if process is not None:
             await process.stop()

@@ -29,6 +29,10 @@ SSE_HEADERS = [
     (b"x-accel-buffering", b"no"),
 ]
 PARAM_PREFIX = "mcp-param-"
+PER_PIECE = (
+    64  # what every piece of a stream counts beside its bytes, so that many tiny ones are no way round
+)
+LONGEST_ID = 1_000
 _SENTINEL = re.compile(r"=\?base64\?([A-Za-z0-9+/=]*)\?=")
 _PLAIN = re.compile(r"[\x20-\x7e]*")
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -200,8 +204,8 @@ class EventReader:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest: list[bytes] = []  # of a line that is not complete yet, in the pieces it came in
-        self._held = 0  # bytes of it
+        self._rest: list[bytes] = []  # of a line whose end has not come yet
+        self._held = 0
         self._data: list[bytes] = []
         self._size = 0
         self._id = ""
@@ -209,27 +213,30 @@ class EventReader:
 
     def feed(self, chunk: bytes) -> Iterator[tuple[bytes, str, int | None]]:
         """The events that are complete with this chunk; raises ValueError past the limit."""
-        self._rest.append(chunk)
-        self._held += len(chunk)
-        lines: list[bytes] = []
-        if (
-            b"\n" in chunk
-        ):  # else nothing is complete, and a long line is put together once, not at every piece
-            lines = b"".join(self._rest).split(b"\n")
+        lines = chunk.split(b"\n")
+        self._rest.append(lines[0])
+        self._held += len(lines[0]) + PER_PIECE
+        if len(lines) > 1:
+            lines[0] = b"".join(self._rest)
             self._rest = [lines.pop()]
             self._held = len(self._rest[0])
+            for line in lines:
+                if (event := self._take(line.removesuffix(b"\r"))) is not None:
+                    yield event
         if self._held + self._size > self._limit:
             raise ValueError(f"an event is larger than the {self._limit} bytes allowed")
-        for line in lines:
-            line = line.removesuffix(b"\r")
-            if not line:
-                if self._data or self._id or self._retry is not None:
-                    yield b"\n".join(self._data), self._id, self._retry
-                self._data, self._size, self._id, self._retry = [], 0, "", None
-            elif line.startswith(b"data:"):
-                self._data.append(line[5:].lstrip(b" "))
-                self._size += len(line)
-            elif line.startswith(b"id:"):
-                self._id = line[3:].strip().decode("latin-1")
-            elif line.startswith(b"retry:") and line[6:].strip().isdigit():
-                self._retry = int(line[6:])
+
+    def _take(self, line: bytes) -> tuple[bytes, str, int | None] | None:
+        if not line:
+            told = self._data or self._id or self._retry is not None
+            event = (b"\n".join(self._data), self._id, self._retry) if told else None
+            self._data, self._size, self._id, self._retry = [], 0, "", None
+            return event
+        if line.startswith(b"data:"):
+            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
+            self._size += len(line) + PER_PIECE
+        elif line.startswith(b"id:"):
+            self._id = line[3:].strip().decode("latin-1")[:LONGEST_ID]
+        elif line.startswith(b"retry:") and line[6:].strip().isdigit():
+            self._retry = int(line[6:].strip()[:9])
+        return None

@@ -156,7 +156,6 @@ async def test_a_server_of_the_new_era_that_starts_slowly_is_not_taken_for_one_o
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.upstream_stdio.PROBE_SECONDS", 0.05)  # shorter than any start
-    monkeypatch.setattr("gateway.upstream_stdio.AGAIN_SECONDS", 20)
     async with app_with(tmp_path, {"slow": stdio_entry(tmp_path / "slow", pin="trust")}) as app:
         assert app.catalogue.servers["slow"].upstream.modern is True
         assert words(await call(app, LOGS, "slow__read", {"text": "x"})) == "read: x"

@@ -1,165 +1,62 @@
-"""Checks arguments and results against the schemas as they were approved; fetches nothing."""
+"""Checks arguments and results against the schemas as they were approved; fetches nothing, hangs nowhere.
+
+A schema comes from a tool server, the values from callers and servers. jsonschema-rs matches patterns in
+linear time and remembers what it has checked in schemas that refer to themselves; what could still grow
+without bound (references that double, a message for a recursive schema) is refused or left out here.
+"""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from functools import cached_property, lru_cache
-from importlib import import_module
+from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError
-from jsonschema.validators import extend, validator_for
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+import jsonschema_rs
 
 from gateway.canonical import canonical
 
 MAX_SCHEMA = 262_144
-MAX_STRING = 100_000
-_read_pattern = import_module("re._parser").parse  # the standard library's own reading of a pattern
-
-
-def _pattern(validator: Any, pattern: Any, instance: Any, schema: Any) -> Any:
-    """`pattern`, but only those that take linear time: the server checks the others itself."""
-    if (
-        isinstance(instance, str)
-        and len(instance) <= MAX_STRING
-        and linear(pattern)
-        and not re.search(pattern, instance)
-    ):
-        yield ValidationError(f"{instance!r} does not match {pattern!r}")
-
-
-def _pattern_properties(validator: Any, patterns: Any, instance: Any, schema: Any) -> Any:
-    if not isinstance(instance, dict):
-        return
-    for pattern, inner in patterns.items():
-        if linear(pattern):
-            for name, value in instance.items():
-                if re.search(pattern, name):
-                    yield from validator.descend(value, inner, path=name, schema_path=pattern)
-
-
-_UNSURE = ("ASSERT", "ASSERT_NOT", "GROUPREF", "GROUPREF_EXISTS", "ATOMIC_GROUP")
-_LINEAR = {"pattern": _pattern, "patternProperties": _pattern_properties}
-
-
-def linear(pattern: str) -> bool:
-    """Whether matching the pattern cannot take more than quadratic time: no repeat inside a repeat."""
-    try:
-        return not _nested(_read_pattern(pattern), repeats=0)
-    except (re.error, RecursionError):
-        return False
-
-
-def _nested(part: Any, repeats: int) -> bool:
-    return any(_risky(str(operation), value, repeats) for operation, value in part)
-
-
-def _risky(operation: str, value: Any, repeats: int) -> bool:
-    match operation:
-        case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-            low, high, inner = value
-            counts = repeats + (1 if high - low > 1 else 0)
-            return counts > 1 or _nested(inner, counts)
-        case "SUBPATTERN":
-            return _nested(value[-1], repeats)
-        case "BRANCH":
-            return bool(repeats) or any(_nested(branch, repeats) for branch in value[1])
-        case _:
-            return operation in _UNSURE
+MAX_PARTS = 20_000  # of a schema with every reference written out
+PATTERN_BYTES = 2_000_000  # a compiled pattern may take
+DATA = frozenset(("const", "enum", "default", "examples"))  # their values are no schemas
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+OTHERS = ("additionalProperties", "unevaluatedProperties")
+_PATTERNS = jsonschema_rs.RegexOptions(size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES)
 
 
 class Check:
-    """A compiled schema: plain values are accepted at once, everything else is looked at carefully."""
+    """A schema made ready to check values."""
 
-    def __init__(self, schema: dict[str, Any], validator: Any) -> None:
-        self._schema = schema
+    def __init__(self, validator: jsonschema_rs.Validator, *, recursive: bool) -> None:
         self._validator = validator
-        self._plain = _plain(schema)
-
-    @cached_property
-    def _careful(self) -> Any:
-        return self._validator(self._schema, registry=Registry())
+        self._explains = not recursive  # where references go round, looking for the reason can take for ever
 
     def problem(self, value: Any) -> str:
         """What is wrong with the value, in one line; empty when nothing is."""
-        if self._plain is not None and self._plain(value):
+        if self._validator.is_valid(value):
             return ""
+        if not self._explains:
+            return "arguments: they do not fit the schema, which refers to itself"
         try:
-            error = next(iter(self._careful.iter_errors(value)), None)
-        except (Unresolvable, RecursionError) as trouble:
-            return f"the schema cannot be followed ({type(trouble).__name__})"
-        if error is None:
-            return ""
-        where = "/".join(str(step) for step in error.absolute_path)
-        return f"{where or 'arguments'}: {error.message[:300]}"
+            self._validator.validate(value)
+        except jsonschema_rs.ValidationError as error:
+            where = "/".join(str(step) for step in error.instance_path)
+            return f"{where or 'arguments'}: {error.message[:300]}"
+        return ""
 
 
-_KINDS: dict[Any, tuple[type, ...]] = {
-    "string": (str,),
-    "integer": (int,),
-    "number": (int, float),
-    "boolean": (bool,),
-}
-_TYPES = frozenset(("string", "integer", "number", "boolean", "array", "object", "null"))
-_SAYS_NOTHING = frozenset(("title", "description", "default", "examples", "$schema", "x-mcp-header"))
+def _build(schema: dict[str, Any]) -> jsonschema_rs.Validator:
+    try:
+        return jsonschema_rs.validator_for(
+            schema, pattern_options=_PATTERNS, validate_formats=False, retriever=_nothing
+        )
+    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
+        reason = getattr(error, "message", "") or str(error)
+        raise ValueError(f"it is not a valid schema: {reason[:200]}") from None
 
 
-def _plain(schema: dict[str, Any]) -> Callable[[Any], bool] | None:
-    """An acceptor for an object of simple properties; None when the schema says more than that."""
-    if schema.get("type") != "object":
-        return None
-    if set(schema) - _SAYS_NOTHING - {"type", "properties", "required", "additionalProperties"}:
-        return None
-    kinds: dict[str, tuple[type, ...]] = {}
-    for name, inner in schema.get("properties", {}).items():
-        simple = isinstance(inner, dict) and not set(inner) - _SAYS_NOTHING - {"type"}
-        kind = inner.get("type") if simple else None
-        if isinstance(kind, str) and kind in _KINDS:
-            kinds[name] = _KINDS[kind]
-    required = frozenset(schema.get("required", ()))
-
-    def accepts(value: Any) -> bool:
-        # Exact types are asked for, so that True is no integer; unknown names go to the careful check.
-        if type(value) is not dict or not required <= value.keys():
-            return False
-        return all(type(given) in kinds.get(name, ()) for name, given in value.items())
-
-    return accepts
-
-
-def _obvious(schema: dict[str, Any]) -> bool:
-    """Whether a schema is valid at sight, as most are; the others are checked against their own schema."""
-    inner = schema.get("properties", {})
-    required = schema.get("required", [])
-    return (
-        schema.keys() <= {"type", "title", "description", "properties", "required", "additionalProperties"}
-        and schema.get("type") == "object"
-        and _told(schema)
-        and isinstance(schema.get("additionalProperties", True), bool)
-        and isinstance(required, list)
-        and all(isinstance(name, str) for name in required)
-        and len(set(required)) == len(required)
-        and isinstance(inner, dict)
-        and all(_obvious_value(each) for each in inner.values())
-    )
-
-
-def _obvious_value(schema: Any) -> bool:
-    return (
-        isinstance(schema, dict)
-        and schema.keys() <= {"type", "title", "description", "default"}
-        and isinstance(schema.get("type", "string"), str)
-        and schema.get("type", "string") in _TYPES
-        and _told(schema)
-    )
-
-
-def _told(schema: dict[str, Any]) -> bool:
-    return isinstance(schema.get("title", ""), str) and isinstance(schema.get("description", ""), str)
+def _nothing(uri: str) -> Any:
+    raise ValueError(f"{uri} is not fetched")
 
 
 def compile_schema(schema: Any) -> Check:
@@ -168,30 +65,105 @@ def compile_schema(schema: Any) -> Check:
         raise ValueError("it is not an object")
     if len(canonical(schema)) > MAX_SCHEMA:
         raise ValueError(f"it is larger than {MAX_SCHEMA} bytes")
-    _only_local(schema)
-    base = validator_for(schema, default=Draft202012Validator)
-    if not _obvious(schema):
-        try:
-            base.check_schema(schema)
-        except SchemaError as error:
-            raise ValueError(f"it is not a valid schema: {error.message[:200]}") from None
-    return Check(schema, _linear_class(base))
+    dialect = schema.get("$schema")
+    if isinstance(dialect, str) and "json-schema.org/" not in dialect:
+        schema = {name: value for name, value in schema.items() if name != "$schema"}
+    try:
+        parts = _Parts(schema)
+        return Check(_build(_matchable(schema)), recursive=parts.recursive)
+    except RecursionError:
+        raise ValueError("its references lead too deep") from None
 
 
-@lru_cache
-def _linear_class(base: Any) -> Any:
-    return extend(base, _LINEAR)
+class _Parts:
+    """How large a schema is with every reference written out, and whether one goes round."""
+
+    def __init__(self, schema: dict[str, Any]) -> None:
+        self._schema = schema
+        self._sizes: dict[int, int] = {}  # 0: being counted
+        self._anchors: dict[str, list[Any]] = {}
+        self.recursive = False
+        for node in _nodes(schema):
+            for word in ("$anchor", "$dynamicAnchor"):
+                if isinstance(name := node.get(word), str):
+                    self._anchors.setdefault(name, []).append(node)
+            if node is not schema and isinstance(node.get("$id"), str) and not node["$id"].startswith("#"):
+                raise ValueError(f"a part of it has an $id of its own: {node['$id'][:100]!r}")
+        self._count(schema)
+
+    def _count(self, node: Any) -> int:
+        known = self._sizes.get(id(node))
+        if known is not None:
+            self.recursive = self.recursive or not known
+            return known or 1
+        self._sizes[id(node)] = 0
+        size = 1
+        for inner in self._below(node):
+            size += self._count(inner)
+            if size > MAX_PARTS:
+                raise ValueError(f"with its references written out it has more than {MAX_PARTS} parts")
+        self._sizes[id(node)] = size
+        return size
+
+    def _below(self, node: Any) -> Iterator[Any]:
+        if isinstance(node, list):
+            yield from (inner for inner in node if isinstance(inner, dict | list))
+            return
+        for word, value in node.items():
+            if word in REFERENCES and isinstance(value, str):
+                yield from self._meant(value)
+            elif isinstance(value, dict | list) and word not in DATA and word not in ("$defs", "definitions"):
+                yield value
+
+    def _meant(self, reference: str) -> list[Any]:
+        if not reference.startswith("#"):
+            raise ValueError(f"it refers to {reference[:100]!r}, outside itself")
+        path = reference[1:]
+        if path and not path.startswith("/"):
+            return self._anchors.get(path, [])
+        found: Any = self._schema
+        for step in path.split("/")[1:]:
+            step = step.replace("~1", "/").replace("~0", "~")
+            if isinstance(found, list) and step.isdecimal() and int(step) < len(found):
+                found = found[int(step)]
+            else:
+                found = found.get(step) if isinstance(found, dict) else None
+        return [found] if isinstance(found, dict | list) else []
 
 
-def _only_local(schema: Any) -> None:
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
     waiting = [schema]
     while waiting:
         node = waiting.pop()
         if isinstance(node, dict):
-            for word in ("$ref", "$dynamicRef", "$recursiveRef"):
-                target = node.get(word)
-                if isinstance(target, str) and not target.startswith("#"):
-                    raise ValueError(f"it refers to {target[:100]!r}, outside itself")
-            waiting.extend(node.values())
+            yield node
+            waiting.extend(value for word, value in node.items() if word not in DATA)
         elif isinstance(node, list):
             waiting.extend(node)
+
+
+@lru_cache(10_000)
+def linear(pattern: str) -> bool:
+    """Whether the pattern can be matched in linear time: no look-around, no back-reference, not huge."""
+    try:
+        jsonschema_rs.validator_for({"pattern": pattern}, pattern_options=_PATTERNS)
+    except (jsonschema_rs.ValidationError, ValueError):
+        return False
+    return True
+
+
+def _matchable(schema: Any) -> Any:
+    """The schema without the patterns that are not linear: those the server checks itself."""
+    if isinstance(schema, list):
+        return [_matchable(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {word: value if word in DATA else _matchable(value) for word, value in schema.items()}
+    if isinstance(pattern := kept.get("pattern"), str) and not linear(pattern):
+        del kept["pattern"]
+    named = kept.get("patternProperties")
+    if isinstance(named, dict) and not all(map(linear, named)):
+        kept["patternProperties"] = {name: value for name, value in named.items() if linear(name)}
+        for word in OTHERS:  # what the left-out pattern would have allowed must not be refused
+            kept.pop(word, None)
+    return kept

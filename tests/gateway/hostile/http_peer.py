@@ -3,7 +3,7 @@
     python http_peer.py
 
 Prints `{"url": …}` as one JSON line; the server of a mode stands at URL/MODE/mcp. It speaks the old era by
-itself, on sockets, since no HTTP library would send what it sends. GET /seen/MODE tells what has reached a mode.
+itself, on sockets, since no HTTP library would send what it sends. GET /seen/MODE tells what reached a mode.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PROGRESS = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"lev
 DEEP = "[" * 5_000 + "]" * 5_000
 MODES: dict[str, Callable[[Exchange], Awaitable[None]]] = {}
 SEEN: dict[str, list[dict[str, Any]]] = {}
+REPLIES: dict[str, asyncio.Queue[dict[str, Any]]] = {}
 
 
 class Exchange:
@@ -499,12 +500,12 @@ def asks(method: str, params: dict[str, Any]) -> None:
         if x.method == "tools/call":
             await x.send(EVENTS)
             await x.event({"jsonrpc": "2.0", "id": "q1", "method": method, "params": params})
-            while not (replies := [m for m in SEEN[x.mode] if m.get("id") == "q1"]):
-                await asyncio.sleep(0.02)
-            text = json.dumps(replies[-1].get("error") or {"code": 0, "message": "answered"})
+            reply = await REPLIES.setdefault(x.mode, asyncio.Queue()).get()
+            text = json.dumps(reply.get("error") or {"code": 0, "message": "answered"})
             await x.answer({"content": [{"type": "text", "text": text}]})
             x.writer.close()
         elif x.id == "q1":
+            REPLIES.setdefault(x.mode, asyncio.Queue()).put_nowait(x.message)
             await x.reply("202 Accepted", b"", "text/plain")
         else:
             await usual(x)

@@ -10,10 +10,12 @@ from gateway import servers_file
 from gateway.approvals import REASON, as_dict
 from gateway.caller import Caller
 from gateway.canonical import digest
+from gateway.catalogue import OPERATOR
 from gateway.errors import GatewayError, InvalidParams, MethodNotFound, UsageError
 from gateway.governance import BY_KIND, ROLES, check_approver, explained, shown
 from gateway.pins import difference
 from gateway.servers_file import ServerEntry
+from gateway.tokens import Wish, within
 from gateway.types import Subject, Tool
 
 if TYPE_CHECKING:
@@ -214,28 +216,27 @@ class Admin:
         task: str = "",
     ) -> dict[str, Any]:
         by = caller.subject
+        asked = Wish(subject, tuple(roles or ()), expires_seconds, case, run, task)
+        wish = within(by, asked)
         issued = await self._app.tokens.issue(
-            subject,
-            roles or [],
-            expires_seconds,
+            wish.subject,
+            wish.roles,
+            wish.expires_seconds,
             chain=(*by.chain, by.id),
-            case=case or by.case,
-            run=run or by.run,
-            task=task or by.task,
+            case=wish.case,
+            run=wish.run,
+            task=wish.task,
+            under="" if by.id == OPERATOR.id else by.token,
         )
         facts = {name: issued[name] for name in ("id", "hash", "expires")}
-        await self._app.ledger.append(
-            "token",
-            by,
-            status="issued",
-            case=case or by.case,
-            body={**facts, "for": subject, "roles_given": roles or []},
-        )
+        bound = {name: value for name in ("run", "task") if (value := getattr(wish, name))}
+        body = {**facts, "for": subject, "roles_given": list(wish.roles), **bound}
+        await self._app.ledger.append("token", by, status="issued", case=wish.case, body=body)
         return {name: issued[name] for name in ("token", "id", "subject", "expires")}
 
     async def _revoke_token(self, caller: Caller, id: str) -> dict[str, Any]:
         gone = await self._app.tokens.revoke(id)
-        body = {"id": id, "for": gone["subject"]}
+        body = {"id": id, "for": gone["subject"], "with": gone["with"]}
         await self._app.ledger.append("token", caller.subject, status="revoked", body=body)
         return gone
 

@@ -9,6 +9,7 @@ GatewayError
 │   ├── KeyTaken           another call holds this idempotency key
 │   └── ApprovalSpent      the approval is used, expired, or was given for another call
 ├── ApprovalError          an approval that is unknown, decided already, or not this person's to decide
+├── MintRefused            a token that this one may not issue, whatever policy says
 ├── NotIdentified          a bearer token that cannot be taken; HTTP says so before the body is read
 ├── RpcError               a JSON-RPC error, ours or an upstream's: the protocol is broken, or says no itself
 │   ├── ParseError         -32700: not JSON as we read it
@@ -105,6 +106,13 @@ class ApprovalError(GatewayError):
     """An approval that is unknown, decided already, or not this person's to decide."""
 
     code = "approval_refused"
+    exit_code = 3
+
+
+class MintRefused(GatewayError):
+    """A token that this one may not issue, whatever policy says."""
+
+    code = "mint_refused"
     exit_code = 3
 
 

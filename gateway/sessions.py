@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 from gateway.caller import Caller
@@ -138,7 +139,7 @@ class Sessions:
     def find(self, number: str, subject: Subject, endpoint: str) -> Session | None:
         """The subject's own session of this id on this endpoint."""
         session = self._open.get(number)
-        if session is None or session.subject.id != subject.id or session.endpoint != endpoint:
+        if session is None or not _same(session.subject, subject) or session.endpoint != endpoint:
             return None
         session.used = time.monotonic()
         return session
@@ -165,3 +166,8 @@ class Sessions:
         """Close every session."""
         for session in list(self._open.values()):
             await self.close(session)
+
+
+def _same(one: Subject, other: Subject) -> bool:
+    """Whether two tokens are of one subject, in one name and for one run: a renewed token goes on."""
+    return one is other or replace(one, token="") == replace(other, token="")

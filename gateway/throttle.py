@@ -51,23 +51,24 @@ class Throttle:
             self._reporting = asyncio.create_task(self._later(), name="bad-tokens")
 
     async def _later(self) -> None:
-        try:
-            await asyncio.sleep(max(FIRST_SECONDS, self._reported + REPORT_SECONDS - time.monotonic()))
-        finally:
-            self._reported, self._reporting = time.monotonic(), None
-            seen, more, self._seen, self._more = self._seen, self._more, {}, 0
-            told = {
-                "tries": sum(seen.values()) + more,
-                "from": seen,
-                "seconds": round(time.time() - self._since),
-            }
-            await self._report({**told, "more": more} if more else told)
+        await asyncio.sleep(max(FIRST_SECONDS, self._reported + REPORT_SECONDS - time.monotonic()))
+        self._reporting = None
+        await self._tell()
+
+    async def _tell(self) -> None:
+        self._reported = time.monotonic()
+        seen, more, self._seen, self._more = self._seen, self._more, {}, 0
+        told = {"tries": sum(seen.values()) + more, "from": seen, "seconds": round(time.time() - self._since)}
+        await self._report({**told, "more": more} if more else told)
 
     async def close(self) -> None:
         """Report what has not been."""
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.wait((self._reporting,))
+            self._reporting = None
+        if self._seen:
+            await self._tell()
 
 
 def _place(address: str) -> str:

@@ -1,4 +1,4 @@
-"""Bearer tokens: random, shown once, kept as SHA-256 only, revoked at once."""
+"""Bearer tokens: random, shown once, kept as SHA-256 only, revoked with all that was issued under them."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import hmac
 import re
 import secrets
 import time
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
-from gateway.errors import UsageError
+from gateway.errors import MintRefused, UsageError
 from gateway.store import Store
 from gateway.types import ROLE_NAME, SUBJECT_NAME, Subject
 from gateway.writing import Connection, Writing
@@ -24,7 +25,46 @@ CREATE TABLE IF NOT EXISTS tokens (
     issued REAL NOT NULL, expires REAL, issued_by TEXT NOT NULL, revoked REAL);
 """
 
+SHORT_SECONDS = 900.0  # of a token that an agent issues without saying for how long
+LONGEST_SECONDS = 3600.0  # of any token that an agent issues
+KEPT_SECONDS = 7 * 86_400  # after its expiry, in the list of all tokens; the ledger keeps it for good
 _NAME = re.compile(r"[\x21-\x7e]{0,200}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A token somebody asks for: for whom, with what roles, for how long and for which case, run and task."""
+
+    subject: str
+    roles: tuple[str, ...] = ()
+    expires_seconds: float | None = None
+    case: str = ""
+    run: str = ""
+    task: str = ""
+
+
+def within(by: Subject, wish: Wish) -> Wish:
+    """The wish as this subject may have it fulfilled, whatever policy says; raises MintRefused.
+
+    What an agent was given by an agent issues nothing, an agent issues to agents only and briefly, a token
+    fixed to a case, run or task issues for no other, and none outlives the one it was issued under.
+    """
+    if by.task or any(link.startswith("agent:") for link in by.chain):
+        raise MintRefused(f"the token of {by.id} is for one task and issues no others: have its issuer do it")
+    if by.kind == "agent" and not wish.subject.startswith("agent:"):
+        raise MintRefused(
+            f"{by.id} issues tokens to agents only: have a person issue one to {wish.subject!r}"
+        )
+    for word in ("case", "run"):
+        own, wanted = getattr(by, word), getattr(wish, word)
+        if own and wanted and own != wanted:
+            raise MintRefused(f"the token of {by.id} is for {word} {own} and issues none for {wanted}")
+    seconds = wish.expires_seconds
+    if by.kind == "agent":
+        seconds = min(seconds or SHORT_SECONDS, LONGEST_SECONDS)
+    if by.expires != float("inf"):
+        seconds = min(seconds or float("inf"), max(by.expires - time.time(), 0.001))
+    return replace(wish, expires_seconds=seconds, case=by.case or wish.case, run=by.run or wish.run)
 
 
 class Tokens:
@@ -32,8 +72,13 @@ class Tokens:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+<<<<<<< HEAD
         self._known: dict[str, tuple[Subject, float]] = {}
         self._changes = 0
+=======
+        self._known: dict[str, Subject] = {}
+        self._look_again = 1_000  # among so many, those that have expired are forgotten
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     async def prepare(self) -> Tokens:
         """Create the table and read the tokens that are valid."""
@@ -52,12 +97,17 @@ class Tokens:
                 (time.time(),),
             ).fetchall()
 
+<<<<<<< HEAD
         while True:
             changes = self._changes
             rows = await self._store.read(job)
             if changes == self._changes:  # else one was issued or revoked here since it was read
                 break
         self._known = {row[0]: (_subject(row), row[7] or float("inf")) for row in rows}
+=======
+        rows = await self._store.read(job)
+        self._known = {row[0]: _subject(row) for row in rows}
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     def verify(self, bearer: str) -> Subject | None:
         """Whose token this is; None when it is unknown, revoked or expired."""
@@ -66,12 +116,12 @@ class Tokens:
         hashed = hashlib.sha256(bearer.encode("utf-8", "surrogatepass")).hexdigest()
         # What is compared is a hash the caller cannot steer, and once more in constant time.
         found = self._known.get(hashed)
-        if found is None or not hmac.compare_digest(found[0].token, hashed[:16]):
+        if found is None or not hmac.compare_digest(found.token, hashed[:16]):
             return None
-        if found[1] <= time.time():
+        if found.expires <= time.time():
             del self._known[hashed]
             return None
-        return found[0]
+        return found
 
     async def issue(
         self,
@@ -82,13 +132,15 @@ class Tokens:
         case: str = "",
         run: str = "",
         task: str = "",
+        under: str = "",
     ) -> dict[str, Any]:
         """A new token for this subject; the token itself is in this answer and nowhere else.
 
-        `chain` ends with who asks for it. An agent acts for those; a person acts for nobody.
+        `chain` ends with who asks for it. An agent acts for those; a person acts for nobody. With the token
+        it was issued `under` (its short hash), it is revoked together.
         """
         _check(subject, roles, expires_seconds, (case, run, task))
-        by = chain[-1] if chain else ""
+        by = f"{chain[-1]}#{under}" if under else chain[-1] if chain else ""
         chain = () if subject.startswith("user:") else chain
         token = "pm_" + secrets.token_urlsafe(32)
         hashed = hashlib.sha256(token.encode()).hexdigest()
@@ -108,6 +160,7 @@ class Tokens:
             by,
         )
 
+<<<<<<< HEAD
         def job(connection: Writing) -> None:
             connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
             connection.tell("tokens")
@@ -116,26 +169,69 @@ class Tokens:
         who = Subject(subject, tuple(roles), tuple(chain), case, run, task, hashed[:16])
         self._changes += 1
         self._known[hashed] = (who, expires or float("inf"))
+=======
+        def job(connection: Any) -> None:
+            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+            connection.execute("DELETE FROM tokens WHERE expires < ?", (issued - KEPT_SECONDS,))
+
+        await self._store.write(job)
+        told = (hashed, subject, row[3], row[4], case, run, task, expires)
+        self._known[hashed] = _subject(told)
+        if len(self._known) > self._look_again:
+            self._forget_expired()
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
         return {"token": token, "id": row[0], "subject": subject, "expires": _time(expires), "hash": hashed}
 
-    async def revoke(self, token_id: str) -> dict[str, Any]:
-        """End a token at once; says whose it was."""
+    def _forget_expired(self) -> None:
+        now = time.time()
+        self._known = {hashed: who for hashed, who in self._known.items() if who.expires > now}
+        self._look_again = max(1_000, 2 * len(self._known))
 
+    async def revoke(self, token_id: str) -> dict[str, Any]:
+        """End a token at once, and those that were issued under it; says whose it was."""
+
+<<<<<<< HEAD
         def job(connection: Writing) -> tuple[str, str] | None:
             row = connection.execute("SELECT hash, subject FROM tokens WHERE id = ?", (token_id,)).fetchone()
             if row:
+=======
+        def job(connection: Any) -> list[tuple[str, str, str]]:
+            found = connection.execute(
+                "SELECT id, hash, subject FROM tokens WHERE id = ?", (token_id,)
+            ).fetchall()
+            ended, look_at = list(found), list(found)
+            while look_at:
+                _, hashed, subject = look_at.pop()
+                under = connection.execute(
+                    "SELECT id, hash, subject FROM tokens WHERE issued_by = ? AND revoked IS NULL",
+                    (f"{subject}#{hashed[:16]}",),
+                ).fetchall()
+                ended += under
+                look_at += under
+            for one, _, _ in ended:
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
                 connection.execute(
-                    "UPDATE tokens SET revoked = ? WHERE id = ? AND revoked IS NULL", (time.time(), token_id)
+                    "UPDATE tokens SET revoked = ? WHERE id = ? AND revoked IS NULL", (time.time(), one)
                 )
+<<<<<<< HEAD
                 connection.tell("tokens")
             return row
+=======
+            return ended
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
-        row = await self._store.write(job)
-        if row is None:
+        ended = await self._store.write(job)
+        if not ended:
             raise UsageError(f"no token {token_id!r}: see `pointsman tokens list` for the ids")
+<<<<<<< HEAD
         self._changes += 1
         self._known.pop(row[0], None)
         return {"id": token_id, "subject": row[1], "revoked": True}
+=======
+        for _, hashed, _ in ended:
+            self._known.pop(hashed, None)
+        return {"id": token_id, "subject": ended[0][2], "revoked": True, "with": [e[0] for e in ended[1:]]}
+>>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     async def list(self, *, all: bool = False) -> list[dict[str, Any]]:
         """The tokens that are valid, or all there ever were; never the tokens themselves."""
@@ -168,10 +264,9 @@ def _check(subject: str, roles: Any, expires: float | None, names: tuple[str, ..
 
 
 def _subject(row: Any) -> Subject:
-    hashed, subject, roles, chain, case, run, task, _ = row
-    return Subject(
-        subject, tuple(orjson.loads(roles)), tuple(orjson.loads(chain)), case, run, task, hashed[:16]
-    )
+    hashed, subject, roles, chain, case, run, task, expires = row
+    held, behind = tuple(orjson.loads(roles)), tuple(orjson.loads(chain))
+    return Subject(subject, held, behind, case, run, task, hashed[:16], expires or float("inf"))
 
 
 def _row(row: Any) -> dict[str, Any]:

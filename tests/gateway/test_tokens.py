@@ -1,11 +1,15 @@
 """Tokens: random, kept as a hash, honoured until they expire or are revoked."""
 
+import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.errors import UsageError
+from gateway import tokens
+from gateway.errors import MintRefused, UsageError
+from gateway.tokens import Wish, within
 from gateway.types import Subject
 from tests.gateway.records import parts
 
@@ -98,3 +102,74 @@ async def test_nonsense_in_a_token_is_refused(tmp_path: Path, wrong: dict) -> No
     async with parts(tmp_path) as p:
         with pytest.raises(UsageError):
             await p.tokens.issue("user:ana", **wrong)
+
+
+ANA = Subject("user:ana", ("oncall",))
+COORDINATOR = Subject("agent:coordinator", ("coordinator",), ("user:ana",))
+IN_CASE = Subject("agent:coordinator", ("coordinator",), ("user:ana",), case="C1", run="R1")
+SPECIALIST = Subject("agent:logs", ("specialist",), ("user:ana", "agent:coordinator"), "C1", "R1", "T1")
+
+
+@pytest.mark.parametrize(
+    ("by", "wish"),
+    [
+        (SPECIALIST, Wish("agent:logs", ("specialist",), 60, "C1", "R1", "T1")),
+        (Subject("agent:logs", chain=("agent:coordinator",)), Wish("agent:logs")),
+        (Subject("agent:logs", ("coordinator", "operator"), task="T1"), Wish("agent:x")),
+        (COORDINATOR, Wish("user:ana", ("oncall",), 60)),
+        (IN_CASE, Wish("agent:logs", ("specialist",), 60, "C2")),
+        (IN_CASE, Wish("agent:logs", ("specialist",), 60, "C1", "R2")),
+    ],
+)
+def test_some_tokens_are_issued_by_nobody_whatever_policy_says(by: Subject, wish: Wish) -> None:
+    with pytest.raises(MintRefused):
+        within(by, wish)
+
+
+def test_a_token_is_fixed_like_its_issuers_and_does_not_outlive_it() -> None:
+    given = within(IN_CASE, Wish("agent:logs", ("specialist",), task="T1"))
+    assert given == Wish("agent:logs", ("specialist",), 900, "C1", "R1", "T1")
+    assert within(COORDINATOR, Wish("agent:logs", (), 1e9)).expires_seconds == 3600
+    soon = replace(COORDINATOR, expires=time.time() + 30)
+    for asked in (None, 10_000):
+        assert 20 < (within(soon, Wish("agent:logs", (), asked)).expires_seconds or 0) <= 30
+    assert within(replace(ANA, expires=time.time() - 5), Wish("agent:coordinator")).expires_seconds == 0.001
+    assert within(ANA, Wish("agent:coordinator", (), 43_200)).expires_seconds == 43_200
+    assert within(ANA, Wish("agent:coordinator")).expires_seconds is None
+
+
+async def test_what_was_issued_under_a_token_ends_with_it(tmp_path: Path) -> None:
+    async with parts(tmp_path) as p:
+
+        async def under(token: dict, subject: str) -> dict:
+            who = p.tokens.verify(token["token"])
+            assert who is not None
+            return await p.tokens.issue(subject, [], 60, chain=(*who.chain, who.id), under=who.token)
+
+        person = await p.tokens.issue("user:ana")
+        coordinator = await under(person, "agent:coordinator")
+        specialist = await under(coordinator, "agent:logs")
+        other = await under(await p.tokens.issue("user:ana"), "agent:coordinator")
+        gone = await p.tokens.revoke(person["id"])
+        assert sorted(gone["with"]) == sorted([coordinator["id"], specialist["id"]])
+        assert [p.tokens.verify(t["token"]) for t in (person, coordinator, specialist)] == [None] * 3
+        assert p.tokens.verify(other["token"]) is not None
+    async with parts(tmp_path) as p:
+        assert p.tokens.verify(specialist["token"]) is None
+
+
+async def test_tokens_that_have_expired_do_not_pile_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with parts(tmp_path) as p:
+        p.tokens._look_again = 5
+        for _ in range(5):
+            await p.tokens.issue("agent:logs", [], 0.001)
+        await asyncio.sleep(0.002)
+        live = await p.tokens.issue("agent:logs", [], 60)
+        assert len(p.tokens._known) == 1
+        assert len(await p.tokens.list(all=True)) == 6
+        monkeypatch.setattr(tokens, "KEPT_SECONDS", 0)
+        await p.tokens.issue("agent:logs", [], 60)
+        assert [t["status"] for t in await p.tokens.list(all=True)] == ["valid", "valid"]
+        assert p.tokens.verify(live["token"]) is not None

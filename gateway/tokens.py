@@ -72,13 +72,9 @@ class Tokens:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-<<<<<<< HEAD
-        self._known: dict[str, tuple[Subject, float]] = {}
-        self._changes = 0
-=======
         self._known: dict[str, Subject] = {}
+        self._changes = 0
         self._look_again = 1_000  # among so many, those that have expired are forgotten
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     async def prepare(self) -> Tokens:
         """Create the table and read the tokens that are valid."""
@@ -97,17 +93,12 @@ class Tokens:
                 (time.time(),),
             ).fetchall()
 
-<<<<<<< HEAD
         while True:
             changes = self._changes
             rows = await self._store.read(job)
             if changes == self._changes:  # else one was issued or revoked here since it was read
                 break
-        self._known = {row[0]: (_subject(row), row[7] or float("inf")) for row in rows}
-=======
-        rows = await self._store.read(job)
         self._known = {row[0]: _subject(row) for row in rows}
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     def verify(self, bearer: str) -> Subject | None:
         """Whose token this is; None when it is unknown, revoked or expired."""
@@ -160,26 +151,17 @@ class Tokens:
             by,
         )
 
-<<<<<<< HEAD
         def job(connection: Writing) -> None:
             connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
+            connection.execute("DELETE FROM tokens WHERE expires < ?", (issued - KEPT_SECONDS,))
             connection.tell("tokens")
 
         await self._store.write(job)
-        who = Subject(subject, tuple(roles), tuple(chain), case, run, task, hashed[:16])
         self._changes += 1
-        self._known[hashed] = (who, expires or float("inf"))
-=======
-        def job(connection: Any) -> None:
-            connection.execute("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, NULL)", row)
-            connection.execute("DELETE FROM tokens WHERE expires < ?", (issued - KEPT_SECONDS,))
-
-        await self._store.write(job)
         told = (hashed, subject, row[3], row[4], case, run, task, expires)
         self._known[hashed] = _subject(told)
         if len(self._known) > self._look_again:
             self._forget_expired()
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
         return {"token": token, "id": row[0], "subject": subject, "expires": _time(expires), "hash": hashed}
 
     def _forget_expired(self) -> None:
@@ -190,12 +172,7 @@ class Tokens:
     async def revoke(self, token_id: str) -> dict[str, Any]:
         """End a token at once, and those that were issued under it; says whose it was."""
 
-<<<<<<< HEAD
-        def job(connection: Writing) -> tuple[str, str] | None:
-            row = connection.execute("SELECT hash, subject FROM tokens WHERE id = ?", (token_id,)).fetchone()
-            if row:
-=======
-        def job(connection: Any) -> list[tuple[str, str, str]]:
+        def job(connection: Writing) -> list[tuple[str, str, str]]:
             found = connection.execute(
                 "SELECT id, hash, subject FROM tokens WHERE id = ?", (token_id,)
             ).fetchall()
@@ -209,29 +186,19 @@ class Tokens:
                 ended += under
                 look_at += under
             for one, _, _ in ended:
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
                 connection.execute(
                     "UPDATE tokens SET revoked = ? WHERE id = ? AND revoked IS NULL", (time.time(), one)
                 )
-<<<<<<< HEAD
-                connection.tell("tokens")
-            return row
-=======
+            connection.tell("tokens")
             return ended
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
         ended = await self._store.write(job)
         if not ended:
             raise UsageError(f"no token {token_id!r}: see `pointsman tokens list` for the ids")
-<<<<<<< HEAD
         self._changes += 1
-        self._known.pop(row[0], None)
-        return {"id": token_id, "subject": row[1], "revoked": True}
-=======
         for _, hashed, _ in ended:
             self._known.pop(hashed, None)
         return {"id": token_id, "subject": ended[0][2], "revoked": True, "with": [e[0] for e in ended[1:]]}
->>>>>>> 8f7aad7 (Hold issued tokens within the one they were issued under)
 
     async def list(self, *, all: bool = False) -> list[dict[str, Any]]:
         """The tokens that are valid, or all there ever were; never the tokens themselves."""

@@ -3,11 +3,7 @@
 import asyncio
 import hashlib
 import json
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -32,7 +28,6 @@ from tests.gateway.records import (
     call,
     directly,
     parts,
-    place,
     second_place,
     text,
 )
@@ -472,69 +467,6 @@ async def test_fifty_clean_ledgers_raise_no_alarm(
         async with parts(home) as p:
             await p.ledger.recover()
             assert (await p.ledger.verify())["problems"] == [], n
-
-
-# -- kill -9 -----------------------------------------------------------------------------------------
-
-CHILD = """
-import asyncio, os, sys
-from pathlib import Path
-from tests.gateway.records import GO, PLACES, call, parts, text
-
-async def work(p, out, done):
-    while True:
-        made = call(key="", pid=os.getpid())
-        made = type(made)(f"{os.getpid()}-{made.id}", *[getattr(made, n) for n in
-            ("verb", "subject", "tool", "arguments", "digest", "key", "meta")])
-        await p.ledger.intent(made, GO)
-        os.write(done, f"{made.id}\\n".encode())        # the tool runs
-        await p.ledger.outcome(made, text("x" * 700), status="ok")
-        os.write(out, f"{made.id}\\n".encode())         # the result is released
-
-async def main(home):
-    done = os.open(home / "executed", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    out = os.open(home / "released", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    async with parts(home) as p:
-        await p.ledger.recover()
-        print("ready", flush=True)
-        await asyncio.gather(*(work(p, out, done) for _ in range(16)))
-
-PLACES[Path(sys.argv[1])] = sys.argv[2]
-asyncio.run(main(Path(sys.argv[1])))
-"""
-
-
-async def test_kill_9_loses_no_executed_call_and_no_released_result(home: Path) -> None:
-    chance = random.Random(9)
-    home.mkdir()
-    for _ in range(10):
-        child = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            CHILD,
-            str(home),
-            str(place(home)),
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        )
-        assert child.stdout is not None and await child.stdout.readline() == b"ready\n"
-        await asyncio.sleep(chance.uniform(0.01, 0.25))  # a moment chosen by chance is the point here
-        child.send_signal(signal.SIGKILL)
-        await child.wait()
-    executed = set((home / "executed").read_text().split())
-    released = set((home / "released").read_text().split())
-    async with parts(home) as p:
-        unknown = set(await p.ledger.recover())
-        every = [record async for record in p.ledger.export()]
-        answer = await p.ledger.verify()
-    intents = {r["call"] for r in every if r["kind"] == "intent"}
-    outcomes = {r["call"]: r["status"] for r in every if r["kind"] == "outcome"}
-    assert len(released) > 100
-    assert executed - intents == set()
-    assert {name for name in released if outcomes.get(name) != "ok"} == set()
-    assert intents == outcomes.keys()
-    assert {name for name, status in outcomes.items() if status == "unknown"} >= unknown
-    assert answer["problems"] == []
 
 
 async def test_the_rules_of_a_decision_are_kept_with_the_intent(home: Path) -> None:

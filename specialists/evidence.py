@@ -68,7 +68,7 @@ async def investigate_checked(specialist: Specialist, task: Task, toolbox: Toolb
 
 def checked(finding: Finding, task: Task, toolbox: Toolbox) -> Finding:
     """The finding without what does not stand and within bounds; `dropped` counts the claims that went."""
-    inherited = [evidence for lead in (*task.leads, *task.claims) for evidence in _all_evidence(lead)]
+    inherited = _inherited(task)
 
     def good(evidence: Evidence) -> bool:
         return evidence in inherited or _made_here(evidence, toolbox)
@@ -86,11 +86,12 @@ def checked(finding: Finding, task: Task, toolbox: Toolbox) -> Finding:
     return _bounded(finding.model_copy(update=changes))
 
 
-def cited_calls(finding: Finding) -> list[tuple[str, dict[str, Any], set[str]]]:
-    """What a finding says was called: tool, arguments and the ids it cites; none for an action's call."""
+def cited_calls(finding: Finding, task: Task) -> list[tuple[str, dict[str, Any], set[str]]]:
+    """What a finding says was called for its task: tool, arguments, ids cited; an action cites none."""
+    inherited = _inherited(task)
     found: dict[str, tuple[str, dict[str, Any], set[str]]] = {}
     for holder in (*finding.claims, *finding.causes):
-        for e in _all_evidence(holder):
+        for e in (each for each in _all_evidence(holder) if each not in inherited):
             key = f"{e.tool} {json.dumps(e.arguments, sort_keys=True)}"
             found.setdefault(key, (e.tool, e.arguments, set()))[2].add(e.call)
     for action in finding.actions:
@@ -203,6 +204,11 @@ def _with_standing_evidence(holder: Holder, good: Good) -> Holder:
     if isinstance(holder, Cause):
         changes["against"] = tuple(filter(good, holder.against))[:MOST_EVIDENCE]
     return holder.model_copy(update=changes)
+
+
+def _inherited(task: Task) -> list[Evidence]:
+    """The evidence that came with a task."""
+    return [evidence for lead in (*task.leads, *task.claims) for evidence in _all_evidence(lead)]
 
 
 def _all_evidence(holder: Claim | Cause) -> tuple[Evidence, ...]:

@@ -11,7 +11,7 @@ import re
 from specialists.cloud import told as told
 from specialists.types import Claim, Evidence, Finding, Guidance, Task
 
-CITED = re.compile(r"\[call ([A-Za-z0-9_.:-]{1,80})\]")
+CITED = re.compile(r"\s*\[call ([A-Za-z0-9_.:-]{1,80})\]")
 SENTENCE = re.compile(r"[^\n]+?(?:[.!?](?=\s|$)|(?=\n)|$)")
 CONFIDENCE = 0.3  # of a claim whose author showed no confidence of its own
 LONGEST_SUMMARY = 300

@@ -36,18 +36,18 @@ class RemoteSpecialist:
         access = talk.Access(gateway, toolbox.token, toolbox.run)
         async for event in talk.conversation(self.card.name, self._settings, task, access):
             if isinstance(event, Finding):
-                await recall(event, toolbox)
+                await recall(event, task, toolbox)
                 event = event.model_copy(update={"mode": self.mode})
             yield event
 
 
-async def recall(finding: Finding, toolbox: Toolbox) -> None:
+async def recall(finding: Finding, task: Task, toolbox: Toolbox) -> None:
     """Have the gateway say again what it released for the calls that a finding stands on.
 
     The agent made them with this task's token, so their outcomes are recorded under this task's keys; one
     that was never made is not made now.
     """
-    wanted = cited_calls(finding)[:MOST_RECALLED]
+    wanted = cited_calls(finding, task)[:MOST_RECALLED]
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(tool: str, arguments: dict[str, Any], calls: set[str]) -> None:

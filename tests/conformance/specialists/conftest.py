@@ -12,13 +12,15 @@ import pytest
 from mcp import Client
 
 from specialists.roster import BUILT_IN
+from tests.conformance.specialists.liars import LIARS, TABLES
 from tests.conformance.specialists.places import AGENT_TOKEN, PLACES, Ground
 from tests.fakes.small_gateway import SmallGateway
 from tool_servers.serving import NAMES, build
 from tool_servers.settings import ToolServersSettings
 from tool_servers.world import World
 
-RECORDING = Path(__file__).parents[3] / "examples" / "incident_triage" / "recording"
+ROOT = Path(__file__).parents[3]
+RECORDING = ROOT / "examples" / "incident_triage" / "recording"
 
 
 @pytest.fixture
@@ -53,7 +55,7 @@ def schemas(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def agents():
+def agents(tmp_path_factory):
     """Starts, when first called, one process that serves every specialist; gives its URL."""
     started = []
 
@@ -61,9 +63,14 @@ def agents():
         if not started:
             reader, writer = os.pipe()
             pointsman = str(Path(sys.executable).with_name("pointsman"))
+            config = tmp_path_factory.mktemp("agents") / "pointsman.toml"
+            config.write_text(
+                "\n".join(f'[specialists.{n}]\nclass = "{t["class"]}"' for n, t in TABLES.items())
+            )
+            where = ["--config", str(config), "--port", "0", "--ready-fd", str(writer)]
             process = subprocess.Popen(
-                [pointsman, "specialists", "serve", *BUILT_IN, "--port", "0", "--ready-fd", str(writer)],
-                env={**os.environ, "POINTSMAN_SPECIALIST_TOKEN": AGENT_TOKEN},
+                [pointsman, "specialists", "serve", *BUILT_IN, *LIARS, *where],
+                env={**os.environ, "POINTSMAN_SPECIALIST_TOKEN": AGENT_TOKEN, "PYTHONPATH": str(ROOT)},
                 pass_fds=[writer],
                 stderr=subprocess.DEVNULL,
             )

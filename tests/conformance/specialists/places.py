@@ -12,6 +12,7 @@ from typing import Any
 from specialists.roster import BUILT_IN, Roster
 from specialists.settings import SpecialistsSettings
 from specialists.types import Specialist
+from tests.conformance.specialists.liars import LIARS, TABLES
 from tests.fakes.openai_server import serving
 from tests.fakes.small_gateway import SmallGateway
 
@@ -28,9 +29,9 @@ class Ground:
     def roster(self, **table: Any) -> Roster:
         """A roster whose specialists all have this table of settings, but for `{name}` in a value."""
         lines = []
-        for name in BUILT_IN:
+        for name in (*BUILT_IN, *LIARS):
             lines.append(f"[specialists.{name}]")
-            for key, value in table.items():
+            for key, value in (table | TABLES.get(name, {})).items():
                 shown = value.replace("{name}", name) if isinstance(value, str) else value
                 lines.append(f"{key} = {json.dumps(shown)}")
         path = self.folder / "pointsman.toml"

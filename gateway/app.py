@@ -150,7 +150,8 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         index = Index(catalogue)
         rules = directory(settings.policy)
         policy = Policy.load(rules, catalogue.approved())
-        sealer = Sealer.at(home / "state.key")
+        shared = store.database.shared  # what one gateway has sealed, every gateway must open
+        sealer = Sealer(await ledger.secret("state key")) if shared else Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
         catalogue.changed.append(lambda what, server: _fit_policy(gateway, what))

@@ -102,6 +102,17 @@ class Ledger:
             self.store.after_writing.append(self._checkpoint)
         return self
 
+    async def secret(self, name: str) -> bytes:
+        """A random key of 32 bytes that every gateway on this database shares."""
+
+        def job(connection: Writing) -> bytes:
+            fresh = secrets.token_hex(32)
+            connection.execute("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO NOTHING", (name, fresh))
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+            return bytes.fromhex(row[0])
+
+        return await self.store.write(job)
+
     # -- writing -----------------------------------------------------------------------------------
 
     async def intent(self, call: Call, decision: Decision, approval: str = "") -> int:

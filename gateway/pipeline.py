@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import logging
 import secrets
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ from gateway.types import Call, Decision
 from gateway.upstream import Upstream
 
 log = logging.getLogger("gateway.pipeline")
+LOOK_SECONDS = 0.05  # between looks at a key that another gateway works on
 STATE_KEYS = ("inputResponses", "requestState")
 
 
@@ -88,7 +90,11 @@ class Gateway:
                 if recorded is not None:
                     return self.release(call, caller, recorded)
                 self.limits.spend(call)  # 6 spend
-                await self.intend(call, decision, approval)  # 7 record the intent; nothing goes out before
+                recorded = await self.intend(
+                    call, decision, approval
+                )  # 7 record the intent; nothing goes out before
+                if recorded is not None:
+                    return self.release(call, caller, recorded)
                 started = now_ms()
                 ending = await self.run(call, caller, target, params)  # 8 run
                 ending = self.check(call, target, ending)  # 9 check
@@ -168,7 +174,19 @@ class Gateway:
             await running.wait()
         self._under_way[slot] = asyncio.Event()
         self._holds[call.id] = slot
-        found = await self.ledger.find_key(call.subject, call.key)
+        return await self._found(call)
+
+    async def _found(self, call: Call) -> Ending | None:
+        """What the ledger holds under the key, once no other gateway works on it any more."""
+        patience = time.monotonic() + self.deadline(call)
+        while (found := await self.ledger.find_key(call.subject, call.key)) and found.status == "running":
+            if time.monotonic() > patience:
+                raise Refusal(
+                    "upstream_unavailable",
+                    f"call {found.call} under this key is still under way: ask again for what it gives",
+                    retry_after=5,
+                )
+            await asyncio.sleep(LOOK_SECONDS)
         if found is None:
             return None
         if (found.tool, found.digest) != (call.tool.public, call.digest):
@@ -197,15 +215,21 @@ class Gateway:
             "key_conflict", "nothing is recorded under this key: make the call without pointsman/recorded"
         )
 
-    async def intend(self, call: Call, decision: Decision, approval: str) -> None:
-        """Write the intent, which spends the approval; what cannot be written does not run."""
+    async def intend(self, call: Call, decision: Decision, approval: str) -> Ending | None:
+        """Write the intent, which spends the approval; what cannot be written does not run.
+
+        An ending instead where another gateway has taken the key since it was looked for.
+        """
         try:
             await self.ledger.intent(call, decision, approval)
+            return None
         except ApprovalSpent as spent:
             raise Refusal(
                 "approval_pending", f"{spent}; make the call again to ask anew", approval=approval
             ) from None
         except KeyTaken as taken:
+            if (recorded := await self._found(call)) is not None:
+                return recorded
             raise Refusal("key_conflict", str(taken)) from None
         except LedgerError as error:
             raise Refusal(

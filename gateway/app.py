@@ -17,6 +17,7 @@ from gateway.approvals import Approvals
 from gateway.catalogue import OPERATOR, Catalogue
 from gateway.checkpoints import Checkpoints
 from gateway.children import Children
+from gateway.credentials import credential
 from gateway.errors import GatewayError, LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
 from gateway.governance import database
@@ -29,7 +30,7 @@ from gateway.pins import Pins
 from gateway.pipeline import Gateway
 from gateway.policy import Policy, directory
 from gateway.policy_reader import PolicyReader
-from gateway.redaction import Redactor
+from gateway.redaction import Redactor, secret_headers
 from gateway.seal import Sealer
 from gateway.servers_file import References, ServerEntry
 from gateway.settings import Settings
@@ -238,9 +239,17 @@ class Maker:
             headers = {name: resolve(value) for name, value in entry.headers.items()}
             if token := self._child_token(entry.url):
                 headers["Authorization"] = f"Bearer {token}"
-            parts = urlsplit(url)
-            fresh: Any = (parts.geturl(), tuple(headers.items()))
-            build = lambda: HttpUpstream(entry, url, headers, self._pool, limit)  # noqa: E731
+            told = {name: resolve(value) for name, value in entry.credentials.items()}
+            fresh: Any = (urlsplit(url).geturl(), tuple(headers.items()), tuple(told.items()))
+            self._redactor.know(secret_headers(headers))
+            build = lambda: HttpUpstream(  # noqa: E731
+                entry,
+                url,
+                headers,
+                self._pool,
+                limit,
+                credential(entry.name, told, url, self._pool, self._redactor),
+            )
         else:
             command = (resolve(entry.command), *(resolve(arg) for arg in entry.args))
             own = {name: resolve(value) for name, value in entry.env.items()}

@@ -41,6 +41,7 @@ REFUSALS = {
     "invalid_arguments": "The arguments do not fit the approved schema.",
     "limit_exceeded": "The subject has too many calls in flight, or has used up its budget.",
     "upstream_unavailable": "The tool server cannot be reached, or broke off.",
+    "credential_missing": "The tool server wants a token of the person a call is for, and there is none.",
     "deadline_exceeded": "The tool server did not answer in time.",
     "result_too_large": "The result is larger than may pass.",
     "schema_mismatch": "The result does not fit the approved output schema.",

@@ -105,6 +105,14 @@ def _carried(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> list[ipa
     return [one for one in found if one is not None]
 
 
+def safe_url(url: str) -> bool:
+    """Whether secrets and keys may travel to this URL: by TLS, or inside this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or (
+        parts.scheme == "http" and (parts.hostname or "") in ("127.0.0.1", "localhost", "::1")
+    )
+
+
 class Response:
     """What a server answers: its head, and its body as it comes. Leaving it gives the connection back."""
 

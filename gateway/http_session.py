@@ -11,7 +11,9 @@ from gateway.errors import RpcError, UpstreamFailed
 from gateway.upstream import ANSWER_SECONDS, CHANGED, answer_question, hello_of, result_of
 
 if TYPE_CHECKING:
+    from gateway.http_client import Response
     from gateway.sessions import Session
+    from gateway.types import Subject
     from gateway.upstream_http import HttpUpstream
 
 log = logging.getLogger("gateway.upstream")
@@ -22,8 +24,11 @@ SOONEST_MS = 100  # before a broken stream is taken up again, whatever the serve
 class HttpSession:
     """A handshake with the server, kept for one downstream session or one subject."""
 
-    def __init__(self, upstream: HttpUpstream, headers: dict[str, str], downstream: Session | None) -> None:
+    def __init__(
+        self, upstream: HttpUpstream, headers: dict[str, str], subject: Subject, downstream: Session | None
+    ) -> None:
         self.upstream = upstream
+        self._subject = subject
         self.downstream = downstream
         self.hello: dict[str, Any] = {}
         self.gone = False
@@ -34,7 +39,7 @@ class HttpSession:
         """Shake hands as the given client."""
         number = next(self.upstream.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": params}
-        with await self.upstream.exchange("POST", self._headers, message) as response:
+        with await self._exchange("POST", self._headers, message) as response:
             answer = await self.upstream.read(response, number, self._unexpected)
             if session := response.headers.get("mcp-session-id"):
                 self._headers["Mcp-Session-Id"] = session
@@ -46,12 +51,17 @@ class HttpSession:
         )
         await self.tell("notifications/initialized", {})
 
+    async def _exchange(
+        self, verb: str, headers: dict[str, str], message: dict[str, Any] | None = None
+    ) -> Response:
+        return await self.upstream.exchange(verb, headers, message, self._subject)
+
     async def request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
         """The server's result; notifications and questions meanwhile go to the caller."""
         number = next(self.upstream.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
         try:
-            with await self.upstream.exchange("POST", self._headers, message) as response:
+            with await self._exchange("POST", self._headers, message) as response:
                 if response.status == 404 and "Mcp-Session-Id" in self._headers:
                     self.gone = True
                     raise UpstreamFailed(
@@ -84,7 +94,7 @@ class HttpSession:
                 raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
             await asyncio.sleep(min(max(wait, SOONEST_MS), 10_000) / 1000)
             headers = {**self._headers, "Accept": "text/event-stream", "Last-Event-ID": last}
-            with await self.upstream.exchange("GET", headers) as again:
+            with await self._exchange("GET", headers) as again:
                 if again.status != 200:
                     raise UpstreamFailed(
                         "read", f"it does not resume its answer (HTTP {again.status})", sent=True
@@ -118,7 +128,7 @@ class HttpSession:
             log.info("%s: %s not delivered (%s)", self.upstream.entry.name, what, error)
 
     async def _post(self, message: dict[str, Any]) -> None:
-        with await self.upstream.exchange("POST", self._headers, message) as response:
+        with await self._exchange("POST", self._headers, message) as response:
             if response.status not in ACCEPTED:
                 log.info("%s: %s for a notification", self.upstream.entry.name, response.status)
 
@@ -142,7 +152,7 @@ class HttpSession:
 
         while not self.gone:
             try:
-                with await self.upstream.exchange("GET", headers) as response:
+                with await self._exchange("GET", headers) as response:
                     if response.status != 200 or response.content_type != "text/event-stream":
                         return  # it offers no such stream
                     await self.upstream.read_events(response, None, self._unasked, mark)
@@ -176,7 +186,7 @@ class HttpSession:
         if "Mcp-Session-Id" in self._headers:
             try:
                 async with asyncio.timeout(2):
-                    with await self.upstream.exchange("DELETE", self._headers):
+                    with await self._exchange("DELETE", self._headers):
                         pass
             except (TimeoutError, UpstreamFailed) as error:
                 log.info("%s: session not closed (%s)", self.upstream.entry.name, error)

@@ -9,13 +9,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
 from gateway.errors import GatewayError, UsageError
-from gateway.http_client import Address, Pool
+from gateway.http_client import Address, Pool, safe_url
 
 log = logging.getLogger("gateway.identity")
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -133,14 +132,6 @@ class KeySet:
         self._keys, self._raw = keys, parts
         if gone:
             self.dropped()
-
-
-def safe_url(url: str) -> bool:
-    """Whether secrets and keys may travel to this URL: by TLS, or inside this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (
-        parts.scheme == "http" and (parts.hostname or "") in ("127.0.0.1", "localhost", "::1")
-    )
 
 
 def _key(jwk: Any) -> tuple[PyJWK, dict[str, Any]] | None:

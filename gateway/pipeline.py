@@ -271,6 +271,8 @@ class Gateway:
         try:
             return await self._send(call, caller, target, params)
         except UpstreamFailed as failed:
+            if failed.refusal == "credential_missing":  # nothing is wrong with the server
+                raise
             self.catalogue.broken(call.tool.server)
             harmless = not failed.sent or call.tool.read_only or call.tool.idempotent
             if not harmless or failed.refusal != "upstream_unavailable":

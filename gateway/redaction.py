@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -101,6 +101,13 @@ class Redactor:
         self._values = sorted(values, key=lambda value: (-len(value), value))  # the longest goes first
         self._escaped = [canonical(value)[1:-1].decode() for value in self._values]
 
+    def forget(self, secrets: Iterable[str]) -> None:
+        """Look for these values no longer: they are secrets no more."""
+        gone = set(secrets) - {""}
+        if gone:
+            self._values = [value for value in self._values if value not in gone]
+            self.know(())
+
     def text(self, text: str) -> str:
         """The text with every secret replaced."""
         for value in self._values:
@@ -150,3 +157,10 @@ class Redactor:
         ):
             return HIDDEN
         return self._walk(value)
+
+
+def secret_headers(headers: Mapping[str, str]) -> set[str]:
+    """The secrets in headers written out in an entry: values under telling names, without their scheme."""
+    telling = ("auth", "token", "key", "secret", "cookie", "password")
+    values = {value for name, value in headers.items() if any(part in name.lower() for part in telling)}
+    return {value.partition(" ")[2] or value for value in values}

@@ -15,7 +15,7 @@ from gateway.errors import NotYet, ServersFileError, UsageError
 BUNDLED = Path(__file__).parent / "defaults" / "mcp.json"
 OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
 ISOLATION = ("shared", "principal", "session")
-OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation"))
+OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation", "credentials"))
 OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels", "undo"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
@@ -38,6 +38,7 @@ class ServerEntry:
     labels: tuple[str, ...] = ()
     timeout: float = 0.0
     isolation: str = ""
+    credentials: dict[str, str] = field(default_factory=dict)
 
     @property
     def transport(self) -> str:
@@ -161,6 +162,8 @@ def parse_entry(name: str, body: Any) -> ServerEntry:
         raise UsageError(f"server {name!r} has the url {url!r}; it starts with http:// or https://")
     ours = body.get("pointsman", {})
     _known(name, ours, OURS)
+    if ours.get("credentials") and not url:
+        raise UsageError(f"server {name!r} is a command: what it needs to log in goes into its env")
     opened = OPENABLE if ours.get("open") in (True, "all") else ours.get("open", ())
     if not set(opened) <= set(OPENABLE):
         raise UsageError(
@@ -188,7 +191,24 @@ def parse_entry(name: str, body: Any) -> ServerEntry:
         labels=tuple(ours.get("labels", ())),
         timeout=float(ours.get("timeout", 0)),
         isolation=ours.get("isolation", ""),
+        credentials=_credentials(name, ours.get("credentials", {})),
     )
+
+
+def _credentials(name: str, told: Any) -> dict[str, str]:
+    ways = ({"user_tokens"}, {"token_url", "client_id", "client_secret"})
+    given = set(told) if isinstance(told, dict) else {"?"}
+    if given and not any(way <= given <= way | {"scope", "resource"} for way in ways):
+        raise UsageError(
+            f"server {name!r} has credentials that name no way: write user_tokens (a directory), "
+            "or token_url, client_id and client_secret (and scope, resource where they are needed)"
+        )
+    _strings(name, "credentials", told)
+    if "client_secret" in told and "${" not in told["client_secret"]:
+        raise UsageError(
+            f"server {name!r} has its client_secret written out: write ${{env:NAME}} or ${{file:PATH}}"
+        )
+    return told
 
 
 def _known(name: str, body: Any, known: frozenset[str]) -> None:

@@ -13,6 +13,7 @@ import orjson
 from gateway import strictjson
 from gateway.bridge import Bridge
 from gateway.caller import Caller
+from gateway.credentials import Credential
 from gateway.errors import RpcError, UpstreamFailed
 from gateway.http_client import Address, Pool, Response, forbidden_address
 from gateway.http_session import HttpSession
@@ -45,8 +46,17 @@ OURSELVES = Subject("gateway:service")
 class HttpUpstream:
     """One tool server at a URL."""
 
-    def __init__(self, entry: ServerEntry, url: str, headers: dict[str, str], http: Pool, limit: int) -> None:
+    def __init__(
+        self,
+        entry: ServerEntry,
+        url: str,
+        headers: dict[str, str],
+        http: Pool,
+        limit: int,
+        credential: Credential | None = None,
+    ) -> None:
         self.entry = entry
+        self._credential = credential
         self.url = url
         self._address = Address.of(url, AGENT)
         self.http = http
@@ -138,16 +148,22 @@ class HttpUpstream:
             headers["Mcp-Name"] = encode_header(named)
         number = caller.request_id if method == "subscriptions/listen" else next(self.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": body}
-        with await self.exchange("POST", headers, message) as response:
+        with await self.exchange("POST", headers, message, caller.subject) as response:
             answer = await self.read(response, number, caller.notify)
         if answer is None:
             raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
         return result_of(answer)
 
     async def exchange(
-        self, verb: str, headers: dict[str, str], message: dict[str, Any] | None = None
+        self,
+        verb: str,
+        headers: dict[str, str],
+        message: dict[str, Any] | None = None,
+        subject: Subject = OURSELVES,
     ) -> Response:
-        """Send one request over the pool; its answer, to be left when it is read."""
+        """Send one request over the pool for this subject; its answer, to be left when it is read."""
+        if self._credential is not None:
+            headers = {**headers, **await self._credential.headers(subject)}
         body = orjson.dumps(message) if message is not None else b""
         self._breaker.check()
         try:
@@ -157,6 +173,8 @@ class HttpUpstream:
                 self._breaker.failed(failed.reason)
             raise
         self._breaker.worked()
+        if response.status == 401 and self._credential is not None:
+            self._credential.refused(headers)
         if 300 <= response.status < 400:
             with response:
                 raise UpstreamFailed(
@@ -253,6 +271,8 @@ class HttpUpstream:
         if self.legacy is False:
             return None
         key = caller.session.id if caller.session is not None else shared_key(caller, self.entry)
+        if self._credential is not None and caller.session is None:  # else it is one person's anyway
+            key += self._credential.person(caller.subject)
         session = self.sessions.get(key)
         if session is not None and not session.gone:
             return session
@@ -260,7 +280,7 @@ class HttpUpstream:
             session = self.sessions.get(key)
             if session is not None and not session.gone:
                 return session
-            session = HttpSession(self, self._own, caller.session)
+            session = HttpSession(self, self._own, caller.subject, caller.session)
             try:
                 await session.open(hello(caller, self.entry))
             except RpcError:

@@ -40,9 +40,9 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @asynccontextmanager
-async def serving(application: Any, sock: socket.socket) -> AsyncIterator[None]:
+async def serving(application: Any, sock: socket.socket, lifespan: Any = "off") -> AsyncIterator[None]:
     """An ASGI application behind a real socket, in this process."""
-    config = uvicorn.Config(application, log_level="error", ws="none", lifespan="off", log_config=None)
+    config = uvicorn.Config(application, log_level="error", ws="none", lifespan=lifespan, log_config=None)
     server = uvicorn.Server(config)
     server.capture_signals = lambda: _nothing()  # type: ignore[method-assign]
     running = asyncio.create_task(server.serve(sockets=[sock]))

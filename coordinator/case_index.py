@@ -70,6 +70,14 @@ class CaseIndex:
                 "UPDATE cases SET outcome = ?, summary = ? WHERE id = ?", (report.outcome, summary, id_)
             )
 
+    def retitle(self, id_: str, trigger: Trigger) -> None:
+        """What opens a case whose run has not begun, now that more is known."""
+        with self._open() as db:
+            db.execute(
+                "UPDATE cases SET title = ?, trigger = ? WHERE id = ?",
+                (trigger.title, trigger.model_dump_json(), id_),
+            )
+
     def get(self, id_: str) -> CaseRow:
         """One case by its id (upper or lower case); CaseUnknown when there is none."""
         with self._open() as db:

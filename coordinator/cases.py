@@ -88,6 +88,17 @@ class CaseRunner:
 
         return await self._run(case, Command(resume=answers) if answers else None)
 
+    async def awaited(self, case: str) -> frozenset[str]:
+        """The approvals that a case waits for."""
+        waits = (await self.look(case)).waiting
+        return frozenset(action.approval for wait in waits for action in wait.actions if action.approval)
+
+    async def pending(self) -> frozenset[str]:
+        """The approvals that nobody has decided yet, of all cases."""
+        async with self.gateway("") as gateway:
+            listed = await gateway.read("gateway__list_approvals", {"status": "pending"})
+        return frozenset(str(one["id"]) for one in listed["approvals"])
+
     async def answer(self, case: str, waiting: Waiting, answer: str) -> CaseResult:
         """A person's answer to a doubt; the run goes on."""
         from langgraph.types import Command

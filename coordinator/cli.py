@@ -77,6 +77,54 @@ def triage(
     raise typer.Exit(run_triage(source, as_json=as_json, config=config))
 
 
+hooks_app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    help="Try the doors by which alerts open cases.",
+)
+
+
+def up(
+    host: Annotated[str | None, typer.Option("--host", help="where to listen for alerts")] = None,
+    port: Annotated[int | None, typer.Option("--port", help="and the port; 0 takes a free one")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Run gateway and coordinator together; alerts open cases by themselves."""
+    from coordinator.up import run_up
+
+    raise typer.Exit(run_up(host=host, port=port, as_json=as_json, config=config))
+
+
+@hooks_app.command("send")
+def send_hook(
+    name: Annotated[str, typer.Argument(help="a hook of pointsman.toml, such as alertmanager")],
+    file: Annotated[
+        str | None, typer.Option("--file", help="the body, or - for stdin (default: the example)")
+    ] = None,
+    url: Annotated[str | None, typer.Option("--url", help="where `pointsman up` listens")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Deliver a body to a hook, signed as its source would: pointsman hooks send alertmanager."""
+    from coordinator.hooks.commands import run_send
+
+    run_send(name, file, url, as_json, config)
+
+
+@hooks_app.command("example")
+def example_hook(
+    kind: Annotated[
+        str, typer.Argument(help="alertmanager, grafana, pagerduty, github, cloudevents, generic")
+    ],
+) -> None:
+    """Print a body as this kind of source sends it."""
+    from coordinator.hooks.commands import example
+
+    print(example(kind).rstrip())
+
+
 @cases_app.command("list")
 def list_cases(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False) -> None:
     """The latest cases of this home."""
@@ -133,7 +181,9 @@ commands: list[Command] = [
     Command("init", init),
     Command("chat", chat),
     Command("triage", triage),
+    Command("up", up),
     Command("cases", cases_app),
+    Command("hooks", hooks_app),
     Command("doctor", doctor),
     *(Command(name, app) for name, app in evaluate_commands),
 ]

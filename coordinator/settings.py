@@ -5,13 +5,49 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
+from coordinator.errors import SettingsInvalid
 from coordinator.gates import Thresholds
 from specialists.settings import TableSettings
+
+HookKind = Literal["alertmanager", "grafana", "pagerduty", "github", "cloudevents", "generic"]
+SHORTEST_SECRET = 16
+
+
+class Hook(BaseModel):
+    """One `[coordinator.hooks.NAME]` table: who may send to `POST /hooks/NAME`, and how it proves it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: HookKind | None = Field(
+        default=None, description="what the source sends; empty: as the table is named"
+    )
+    secret_env: str = Field(
+        description="the variable that holds the bearer token, or the key of the signature"
+    )
+    mapping: dict[str, str] = Field(
+        default={}, description='where the fields of a generic body are, such as title = "event.name"'
+    )
+
+    def kind_of(self, name: str) -> str:
+        """What is sent to the hook of this name."""
+        if self.kind is None and name not in get_args(HookKind):
+            raise SettingsInvalid(
+                f"[coordinator.hooks.{name}] needs a kind: one of {', '.join(get_args(HookKind))}"
+            )
+        return self.kind or name
+
+    def secret(self) -> str:
+        """The secret, from the environment only."""
+        secret = os.environ.get(self.secret_env, "")
+        if len(secret) < SHORTEST_SECRET:
+            problem = "is not set" if not secret else f"has fewer than {SHORTEST_SECRET} characters"
+            raise SettingsInvalid(f"{self.secret_env}, the secret of a hook, {problem}: export it first")
+        return secret
 
 
 class CoordinatorSettings(TableSettings):
@@ -37,6 +73,15 @@ class CoordinatorSettings(TableSettings):
     freshness_minutes: float = Field(
         default=15, gt=0, description="gate: the newest data is at most this old"
     )
+    host: str = Field(default="127.0.0.1", description="where `pointsman up` listens for alerts")
+    port: int = Field(default=8421, ge=0, le=65535, description="and its port; 0 takes a free one")
+    workers: int = Field(
+        default=2, ge=1, le=32, description="cases that `pointsman up` runs at the same time"
+    )
+    gather_seconds: float = Field(
+        default=10, ge=0, description="how long a case that an alert has opened waits for further ones"
+    )
+    hooks: dict[str, Hook] = Field(default={}, description="who may deliver alerts")
 
     def thresholds(self) -> Thresholds:
         """From where on the gates are satisfied."""

@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from coordinator.chat import COMMANDS
-from coordinator.settings import CoordinatorSettings
+from coordinator.settings import CoordinatorSettings, Hook
 from gateway.admin import TOOLS
 from gateway.errors import REFUSALS
 from gateway.policy_cases import run_cases
@@ -70,7 +70,7 @@ def test_a_synopsis_shows_exactly_the_options_of_its_command(name):
 
 def rows_of(table):
     """The rows `| `name` | default | … |` below a heading of settings.md."""
-    part = page("settings.md").partition(f"## `[{table}]`\n")[2].partition("\n## ")[0]
+    part = page("settings.md").partition(f"## `[{table}]`\n")[2].partition("\n## ")[0].partition("\n### ")[0]
     return dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", part, re.M))
 
 
@@ -80,7 +80,7 @@ def default_of(name, field):
         return "local" if name == "mode" else "(required)"
     if field.default_factory is not None:
         return "HOME/tools"
-    shown = {"": "empty", "[]": "none"}
+    shown = {"": "empty", "[]": "none", "{}": "none", "None": "empty"}
     return shown.get(
         str(field.default), str(field.default).lower() if field.default is False else str(field.default)
     )
@@ -91,6 +91,7 @@ def default_of(name, field):
     [
         ("gateway", GatewaySettings),
         ("coordinator", CoordinatorSettings),
+        ("coordinator.hooks.NAME", Hook),
         ("specialists.NAME", Cloud),
         ("tool_servers", ToolServersSettings),
     ],

@@ -18,6 +18,7 @@ TOP = {
     "examples",
     "docs",
     "scripts",
+    "benchmarks",
     "CHANGELOG.md",
     "LICENSE",
     "constraints.txt",

@@ -172,8 +172,9 @@ def _run(
     from coordinator.evaluation.picture import reliability
 
     wanted = chosen(cases(found), wish.case or [], wish.limit)
+    before = _cpu()
     rows, ledgers = asyncio.run(run(data, wanted, wish.jobs, wish.config))
-    summary = figures(rows, ledgers, data.depths)
+    summary = figures(rows, ledgers, data.depths, _cpu() - before)
     name = f"{data.name} ({label})" if label else data.name
     whole = {"benchmark": name, "figures": summary, "cases": [row.as_data(data.words) for row in rows]}
     if wish.out:
@@ -185,6 +186,14 @@ def _run(
     else:
         print(f"{name}: {printed(data, summary, rows)}")
     raise typer.Exit(0 if summary["ledger_ok"] and not summary["failed"] else 1)
+
+
+def _cpu() -> float:
+    """Seconds of CPU that this process and its ended children (gateway, tool servers) have used."""
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def _write(path: Path, text: str) -> None:

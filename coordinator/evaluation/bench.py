@@ -14,18 +14,19 @@ from typing import Any
 
 from coordinator import private_gateway, trigger
 from coordinator.cases import CaseRunner
-from coordinator.errors import CoordinatorError
+from coordinator.errors import CoordinatorError, GatewayUnreachable
 from coordinator.evaluation.cases import BenchCase, DataSet, Row
 from coordinator.evaluation.progress import Progress
 from coordinator.gateway_client import Access, GatewayClient
 from coordinator.settings import CoordinatorSettings
 from coordinator.types import CaseResult
-from specialists.errors import SpecialistsError
+from specialists.errors import GatewayLost, SpecialistsError
 from specialists.roster import Roster
 from specialists.settings import SpecialistsSettings
 from specialists.types import Evidence
 
 MOST_RECORDS = 1000
+MOST_STARTS = 3  # of a private gateway: on a busy machine it may not answer in time
 
 
 @dataclass(frozen=True)
@@ -84,13 +85,34 @@ async def _job(
     config: str | None,
     tell: Callable[[Row], None],
 ) -> dict[str, Any]:
-    """Take cases until there are none; at last, what the ledger of this job's gateway verifies to."""
+    """Take cases until there are none; a gateway that is lost is replaced, a few times."""
+    for start in range(MOST_STARTS):
+        try:
+            return await _cases(data, cases, waiting, rows, home / f"start-{start}", config, tell)
+        except (GatewayLost, GatewayUnreachable):
+            if start + 1 == MOST_STARTS:
+                raise
+    raise AssertionError("unreachable")
+
+
+async def _cases(
+    data: DataSet,
+    cases: list[BenchCase],
+    waiting: asyncio.Queue[int],
+    rows: dict[int, Row],
+    home: Path,
+    config: str | None,
+    tell: Callable[[Row], None],
+) -> dict[str, Any]:
+    """Cases on one private gateway; at last, what its ledger verifies to."""
     home.mkdir(parents=True)
     first = write_recording_of_nothing(home / "before")
     if data.together:
         first = data.write(cases[0], home / "all")
     _switch(home / "recording", first)
     async with _bench(data, home, first, config) as bench:
+        if data.ready:
+            await data.ready(bench)
         while not waiting.empty():
             place = waiting.get_nowait()
             rows[place] = await bench.run(cases[place])

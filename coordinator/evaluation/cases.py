@@ -97,6 +97,7 @@ class DataSet:
     answers: Callable[[CaseResult], list[tuple[Answer, float]]]  # best first
     together: bool = False  # all cases look at one recording, that of the first
     ask: Callable[[Bench, BenchCase, Row], Awaitable[None]] | None = None  # instead of a whole case
+    ready: Callable[[Bench], Awaitable[None]] | None = None  # waits until the first case may come
 
 
 def chosen(cases: list[BenchCase], names: list[str], limit: int) -> list[BenchCase]:

@@ -16,7 +16,10 @@ WIDTH = 44  # of the column of faults
 
 
 def figures(
-    rows: list[Row], ledgers: list[dict[str, Any]], depths: tuple[int, ...] = (1, 3)
+    rows: list[Row],
+    ledgers: list[dict[str, Any]],
+    depths: tuple[int, ...] = (1, 3),
+    cpu_seconds: float = 0.0,
 ) -> dict[str, Any]:
     """Accuracy, cost, calibration and soundness over all rows."""
     by_fault: dict[str, list[Row]] = defaultdict(list)
@@ -34,6 +37,7 @@ def figures(
         "calls_max": max((row.calls for row in rows), default=0),
         "seconds_median": round(median([row.seconds for row in rows] or [0.0]), 3),
         "seconds_max": round(max((row.seconds for row in rows), default=0.0), 3),
+        "cpu_seconds_a_case": round(cpu_seconds / (len(rows) or 1), 3),
         "claims": claims,
         "sound_share": round(sum(row.sound for row in rows) / claims, 4) if claims else None,
         "ece": round(_calibration_error(rows), 4),
@@ -91,7 +95,8 @@ def printed(data: DataSet, summary: dict[str, Any], rows: list[Row]) -> str:
         f"surest {SURER:.0%}: A@1 {summary['a1_surer']:.3f}   ECE {summary['ece']:.3f}"
         + (f"   decoys named: {summary['decoys']}" if summary["decoys"] else ""),
         f"calls a case: median {summary['calls_median']:g}, most {summary['calls_max']}",
-        f"seconds a case: median {summary['seconds_median']:.2f}, most {summary['seconds_max']:.2f}",
+        f"seconds a case: median {summary['seconds_median']:.2f}, most {summary['seconds_max']:.2f};"
+        f" of CPU, all processes and their start included: {summary['cpu_seconds_a_case']:.2f}",
         f"claims whose quotes stand in the ledger: {'none made' if share is None else f'{share:.1%}'}"
         f" of {summary['claims']}",
         f"ledger: {summary['ledger_records']} records, {state}",

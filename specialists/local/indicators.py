@@ -7,23 +7,30 @@ from typing import Literal
 
 Kind = Literal[
     "errors", "latency", "requests", "queue", "connections", "cpu", "memory", "disk", "network",
-    "expiry", "restarts", "replicas", "calls", "saturation", "success", "work", "other",
+    "expiry", "restarts", "replicas", "calls", "saturation", "success", "headroom", "work", "other",
 ]  # fmt: skip
 
 # The first pattern that fits decides; names are matched word by word ("http_5xx_per_sec" has the words
 # http, 5xx, per, sec).
 KINDS: tuple[tuple[Kind, str], ...] = (
+    (  # bookkeeping, and counts that rise in health
+        "other",
+        r"(start_?time|boot_?time|last_?seen|uptime|timestamp|created|spec|info|memory_failures(_total)?|page_?faults?"
+        r"|maj_?faults?|failcnt)",
+    ),
     ("expiry", r"(expir\w*|not_?after|validity|days_left|remaining_(seconds|days))"),
     (
         "success",
         r"(success|availability|apdex|healthy|goodput|hit(?!s))(_?(rate|ratio|pct|percent|per|total))?",
     ),
+    ("disk", r"(disk|fs|filesystem|block)_?(io|reads?|writes?|written)"),
+    ("memory", r"gc_(pause|duration|time|collection)\w*"),
     ("restarts", r"(restart|crash_?loop|oom_?kill|evict\w*|reschedul\w*)"),
     (
         "errors",
         r"(err|error|errors|fail\w*|5\d\d|4\d\d|5xx|4xx|exception\w*|panic\w*|reject\w*|denied|servfail"
-        r"|timeout\w*"
-        r"|drop(s|ped)?|unauthor\w*|retransmi\w*|dead_?letter|unavailable|abort\w*|fault\w*|invalid"
+        r"|timeout\w*|packet_?loss|loss|lost"
+        r"|drop(s|ped)?|unauthor\w*|retrans\w*|dead_?letter|unavailable|abort\w*|fault\w*|invalid"
         r"|refused|retries)",
     ),
     ("connections", r"(pool|connection|connections|conn|conns|sockets?|sessions?|file_?desc\w*|fds?)"),
@@ -35,15 +42,16 @@ KINDS: tuple[tuple[Kind, str], ...] = (
         "latency",
         r"(latency|lat|duration|response_?time|p50|p75|p90|p95|p99|p999|elapsed|wait|time|delay|ttfb|rtt|slow)",
     ),
+    ("headroom", r"(free|available|avail|idle|remaining|unused)"),
     ("calls", r"(per_request|per_call|queries_per|calls_per|fan_?out)"),
-    ("disk", r"(disk|volume|filesystem|storage|inode\w*|iops|io)"),
-    ("memory", r"(mem|memory|heap|rss|working_?set|gc|swap)"),
+    ("disk", r"(disk\w*|fs|volume|filesystem|storage|inode\w*|iops|io)"),
+    ("memory", r"(mem\w*|heap|rss|working_?set|gc|swap)"),
     ("cpu", r"(cpu|load\d*|throttl\w*|utili[sz]ation)"),
     ("replicas", r"(replicas?|pods?|instances|ready)"),
     ("network", r"(network|net|bytes_(in|out)|rx|tx|bandwidth|packets?)"),
     (
         "requests",
-        r"(requests?|rps|qps|tps|rpm|http|calls|traffic|hits|throughput_?(rps|qps|req\w*)?$|transactions?)",
+        r"(requests?|rps|qps|tps|rpm|http|calls|workload|lod|traffic|hits|throughput_?(rps|qps|req\w*)?$|transactions?)",
     ),
     ("saturation", r"(used|usage|capacity|threads?|workers?|goroutines?|locks?)"),
     ("work", r"(rate|throughput|per_sec\w*|per_second|total|count|queries|ops|messages|orders)"),
@@ -68,6 +76,7 @@ WORDS: dict[Kind, str] = {
     "calls": "calls per request",
     "saturation": "saturation",
     "success": "success",
+    "headroom": "headroom",
     "work": "work done",
     "other": "another indicator",
 }
@@ -75,13 +84,15 @@ WORDS: dict[Kind, str] = {
 # Kinds whose rise (or, for the last ones, fall) hurts users or says that something is running out.
 PAIN = frozenset({"errors", "latency", "restarts", "success"})
 STRAIN = frozenset({"queue", "connections", "cpu", "memory", "disk", "saturation", "network", "calls"})
-FALLING = frozenset({"success", "replicas"})
+FALLING = frozenset({"success", "replicas", "headroom"})
 
 
 def kind(metric: str, unit: str = "") -> Kind:
     """What a metric measures."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", metric).lower()
     name = re.sub(r"[^a-z0-9]+", "_", name).strip("_")
+    if COMPILED[0][1].search(name):
+        return COMPILED[0][0]
     if re.search(r"(^|_)(error|err|fail\w*|5xx|4xx)(s)?(_|$)", name) and "duration" not in name:
         return "errors"
     for found, pattern in COMPILED:

@@ -70,7 +70,9 @@ def lasting(series: Series, book: Casebook) -> Shift | None:
         if shift is None:
             return None
         until = shift.ended or times.at(float(series.t[-1]) + series.step)
-        if until >= alarm - SPIKE and until - shift.onset >= min(SPIKE, until - alarm + SPIKE):
+        if until >= alarm - SPIKE and until - shift.onset >= (
+            SPIKE if until <= alarm else min(SPIKE, until - alarm + SPIKE)
+        ):
             return shift
         series = without(series, shift)
     return None
@@ -149,7 +151,7 @@ def first_moved(trouble: list[Moved], alert: Alert) -> Moved | None:
     earliest = min(strained.values())
 
     def rank(m: Moved) -> tuple[bool, bool, bool, float]:
-        before = (strained[m.service] - earliest).total_seconds() <= 0.5 * step
+        before = (strained[m.service] - earliest).total_seconds() <= step
         own = same_service(m.service, alert.service)
         return before, own, own and m.shift.series.metric == alert.metric, m.size
 

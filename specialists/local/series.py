@@ -131,7 +131,7 @@ def detect(series: Series, least: float = 5.0) -> Shift | None:
     score = abs(after - before) / scatter
     low, high = np.quantile(usual, [0.02, 0.98])
     beyond = after > high + 0.2 * scatter or after < low - 0.2 * scatter
-    if score < least or not beyond or _drifting(usual, after, before):
+    if score < least or not beyond or _drifting(usual, after, before) or _passing(usual, j - i):
         return None
     extreme = float(changed.max() if after > before else changed.min())
     ended = times.at(t[j]) if j < len(v) else None
@@ -151,6 +151,15 @@ def _trim(v: np.ndarray, i: int, j: int) -> tuple[int, int]:
     while i > 4 and out[i - 1]:
         i -= 1
     return i, j
+
+
+def _passing(usual: np.ndarray, length: int) -> bool:
+    """Whether the usual part strays as far for about as long by itself: such spikes come and go."""
+    out = np.abs(usual - np.median(usual)) > 4.0 * spread(usual)
+    if not out.any():
+        return False
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], out.astype(int), [0]])))
+    return length <= 2 * int((edges[1::2] - edges[::2]).max())
 
 
 def _drifting(usual: np.ndarray, after: float, before: float) -> bool:

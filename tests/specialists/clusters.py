@@ -10,6 +10,7 @@ from typing import Any
 from specialists.types import Scope, Task
 
 NAMESPACE = "library"
+LINE = "\n"
 PORTS = {"web": 8000, "loans": 7001, "catalog": 7002, "members": 7003, "members-mysql": 3306}
 CALLS = {"web": ["loans", "catalog"], "loans": ["members"], "members": ["members-mysql"]}
 
@@ -58,6 +59,8 @@ class Cluster:
     )
     spec: dict[str, str] = field(default_factory=dict)  # lines of a pod's spec, by app
     documents: dict[str, str] = field(default_factory=dict)  # further documents of a manifest, by app
+    more: dict[str, str] = field(default_factory=dict)  # further lines of a container in a manifest, by app
+    before: dict[str, str] = field(default_factory=dict)  # init containers in a description, by app
     logs: dict[str, str] = field(default_factory=dict)
     stopped: set[tuple[str, str]] = field(default_factory=set)  # (node, service)
     alerts: dict[str, Any] = field(default_factory=dict)
@@ -154,7 +157,7 @@ class Cluster:
             found.append(
                 ("describe", {"resource_type": "pods", "name": self.pod(app), **mine}, self._described(app))
             )
-        for app in PORTS:
+        for app in dict.fromkeys([*PORTS, *self.pods]):
             found.append(("manifest", {"app": app}, self._manifest(app)))
             found.append(("logs", {**mine, "service": app, "errors_only": True}, self.logs.get(app, "")))
             tree = "\n".join(f"├── {callee}" for callee in CALLS.get(app, []))
@@ -195,8 +198,9 @@ class Cluster:
         count = pod.restarts.split()[0]
         events = "".join(f"  {line}\n" for line in pod.events)
         return (
-            f"Name:  {self.pod(app)}\nNamespace:  {NAMESPACE}\nNode:  {pod.node or '<none>'}\nContainers:\n"
-            f"  {app}:\n    Image:  registry.example/{app}:1.4\n    Port:  {PORTS[app]}/TCP\n"
+            f"Name:  {self.pod(app)}\nNamespace:  {NAMESPACE}\nNode:  {pod.node or '<none>'}\n"
+            f"{f'Init Containers:{LINE}{self.before[app]}' if app in self.before else ''}Containers:\n"
+            f"  {app}:\n    Image:  registry.example/{app}:1.4\n    Port:  {PORTS.get(app, 9000)}/TCP\n"
             f"    {pod.state}\n{last}    Ready:  {pod.ready == '1/1'}\n    Restart Count:  {count}\n"
             "    Limits:\n      memory:  64Mi\n"
             f"{probes}    Environment:\n{env}    Mounts:\n      {pod.mounts}\n{pod.sidecar}"
@@ -217,9 +221,10 @@ class Cluster:
             f"spec:\n  template:\n    metadata:\n      labels:\n        app: {app}\n"
             f"    spec:\n{self.spec.get(app, '')}      containers:\n"
             f"      - name: {app}\n        image: registry.example/{app}:1.4\n        ports:\n"
-            f"        - containerPort: {PORTS[app]}\n{'        env:' if env else ''}\n{env}---\n"
+            f"        - containerPort: {PORTS.get(app, 9000)}\n{self.more.get(app, '')}"
+            f"{'        env:' if env else ''}\n{env}---\n"
             f"apiVersion: v1\nkind: Service\nmetadata:\n  name: {app}\n"
-            f"spec:\n  ports:\n  - port: {PORTS[app]}\n"
+            f"spec:\n  ports:\n  - port: {PORTS.get(app, 9000)}\n"
             + (f"---\n{self.documents[app]}" if app in self.documents else "")
         )
 
@@ -231,7 +236,9 @@ class Cluster:
     @staticmethod
     def ip(app: str) -> str:
         """The address of an app's pod."""
-        return f"10.1.0.{list(PORTS).index(app) + 10}"
+        return (
+            f"10.1.0.{list(PORTS).index(app) + 10}" if app in PORTS else f"10.2.0.{sum(app.encode()) % 250}"
+        )
 
 
 def table(heads: str, rows: list[tuple[str, ...]]) -> str:

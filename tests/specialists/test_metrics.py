@@ -64,6 +64,15 @@ def test_a_daily_wave_is_not_a_shift_but_a_step_on_it_is():
     assert shift is not None and abs(shift.onset.timestamp() - START.timestamp() - 30 * 140) <= 30
 
 
+def test_spikes_that_come_and_go_are_not_a_shift_and_a_longer_stretch_is():
+    sparse = np.zeros(160)
+    sparse[[61, 62]] = 0.2
+    sparse[[150, 151]] = 0.3
+    assert detect(series(sparse)) is None
+    sparse[148:] = 0.3
+    assert detect(series(sparse)) is not None
+
+
 def test_a_steady_drift_is_not_a_shift():
     assert detect(series(np.linspace(3600, 0, 150))) is None
 
@@ -87,6 +96,18 @@ def test_a_pulse_that_ended_is_found_with_its_end():
         ("heap_used_bytes", "memory"),
         ("checkout_success_rate", "success"),
         ("containerRestartsTotal", "restarts"),
+        ("container-cpu-cfs-throttled-seconds-total", "cpu"),
+        ("container_fs_io_time_seconds_total", "disk"),
+        ("cart_diskio", "disk"),
+        ("container_memory_failures_total", "other"),
+        ("process_start_time_seconds", "other"),
+        ("node_memory_MemAvailable_bytes", "headroom"),
+        ("go_gc_duration_seconds", "memory"),
+        ("istio-request-duration-milliseconds-p50", "latency"),
+        ("latency-90", "latency"),
+        ("tcp_retrans", "errors"),
+        ("packet_loss", "errors"),
+        ("workload", "requests"),
     ],
 )
 def test_the_name_of_a_metric_says_what_it_measures(metric: str, kind: str):

@@ -90,6 +90,28 @@ def test_without_a_graph_the_resource_that_ran_short_by_far_leads(tmp_path):
     assert finding.missing == ()
 
 
+def test_without_a_graph_a_slow_leaf_leads_its_callers_and_noise_does_not(tmp_path):
+    incident = Incident(tmp_path)
+    incident.alert = {"service": "", "metric": "", "summary": "everything is slow"}
+    for name, usual, now in (
+        ("web", 0.2, 0.5),
+        ("cart", 0.1, 0.4),
+        ("store", 0.01, 0.3),
+        ("search", 0.05, None),
+    ):
+        incident.series(name, "latency-50", usual, now)
+        incident.series(name, "diskio", 1000, None)
+        incident.series(name, "error", 0, None)
+    spiked = BROKE - timedelta(seconds=60)
+    incident.metrics = [
+        (*row[:4], "0.3")
+        if row[1:3] == ("search", "error") and row[0] == f"{spiked:%Y-%m-%dT%H:%M:%SZ}"
+        else row
+        for row in incident.metrics
+    ]
+    assert look(incident, tmp_path, []).causes[0].object == "service/store"
+
+
 def test_what_was_over_when_the_alert_fired_leads_nothing(tmp_path):
     incident = Incident(tmp_path)
     incident.alert = {"service": "", "metric": "", "summary": "everything is slow"}

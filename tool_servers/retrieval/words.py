@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 _SPLIT = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _WORD = re.compile(r"[a-z]+|\d+")
@@ -52,6 +53,7 @@ def words(text: str) -> list[str]:
     return [stem(word) for word in found if word not in FUNCTION_WORDS and len(word) > 1]
 
 
+@lru_cache(maxsize=200_000)  # a text has few different words
 def stem(word: str) -> str:
     """A word without its ending, so that fails, failed, failing and failure meet."""
     for ending, instead in _ENDINGS:

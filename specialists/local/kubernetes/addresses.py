@@ -6,17 +6,18 @@ import asyncio
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from specialists.local.kubernetes.cluster import Look
 from specialists.local.kubernetes.images import alike
 from specialists.local.kubernetes.scene import Scene, Service
+from specialists.local.kubernetes.settings import Environment, environments
 from specialists.local.kubernetes.suspects import Suspect
 
 MOST = 60
 VALUE = re.compile(
     r"^(?:[\w+:]+://)?(?:[^@/]+@)?([a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?::(\d{1,5}))?(?:[/?].*)?$", re.I
 )
+DIALED = re.compile(r"\b(?:tcp|unix)\(([^()]+)\)")  # how Go's drivers write an address
 KEY = re.compile(
     r"ADDR|ADDRESS|HOST|URL|URI|ENDPOINT|SERVER|SERVICE|BROKER|DSN|UPSTREAM|BACKEND|TARGET", re.I
 )
@@ -60,38 +61,23 @@ def _routed(found: list[Suspect]) -> list[Suspect]:
 
 def read(app: str, look: Look) -> Iterator[Address]:
     """The addresses in an app's environment."""
-    for variables in environments(app, look):
-        for key, value in variables.items():
-            matched = VALUE.match(value)
+    for variables in environments(look):
+        for key, setting in variables.items():
+            matched = VALUE.match(DIALED.sub(r"\1", setting.value))
             if not matched or not re.search(r"[a-z]", matched[1], re.I):
                 continue
             port = matched[2] or ""
             if not port and KEY.search(key):
-                stem = re.sub(r"_?(?:HOST|HOSTNAME|ADDR|ADDRESS|SERVER|URL)$", "", key, flags=re.I)
-                port = next((v for k, v in variables.items() if k == f"{stem}_PORT" and v.isdigit()), "")
+                port = _port_beside(key, variables)
             if port or KEY.search(key):
-                yield Address(app, key, matched[1].lower(), port, value)
+                yield Address(app, key, matched[1].lower(), port, setting.written)
 
 
-def environments(app: str, look: Look) -> Iterator[dict[str, str]]:
-    """The literal environment of each container, with the ConfigMaps it takes whole."""
-    maps = {
-        str((d.get("metadata") or {}).get("name")): d.get("data") or {}
-        for d in look.documents
-        if d.get("kind") == "ConfigMap"
-    }
-    for document in look.documents:
-        spec = document.get("spec") if isinstance(document.get("spec"), dict) else {}
-        inner: dict[str, Any] = ((spec or {}).get("template") or {}).get("spec") or {}
-        for container in [*(inner.get("containers") or []), *(inner.get("initContainers") or [])]:
-            variables: dict[str, str] = {}
-            for source in container.get("envFrom") or []:
-                named = (source.get("configMapRef") or {}).get("name")
-                variables |= {str(k): str(v) for k, v in maps.get(str(named), {}).items()}
-            for one in container.get("env") or []:
-                if "value" in one:
-                    variables[str(one.get("name"))] = str(one["value"])
-            yield variables
+def _port_beside(key: str, variables: Environment) -> str:
+    """The port that another variable of the same stem gives (DB_HOST, DB_PORT)."""
+    stem = re.sub(r"_?(?:HOST|HOSTNAME|ADDR|ADDRESS|SERVER|URL)$", "", key, flags=re.I)
+    beside = variables.get(f"{stem}_PORT")
+    return beside.value if beside and beside.value.isdigit() else ""
 
 
 def _judge(scene: Scene, address: Address, all_of_app: list[Address], look: Look) -> list[Suspect]:
@@ -139,11 +125,11 @@ def _headless(service: Service, port: str) -> bool:
 
 def _wrong_service(address: Address, services: dict[str, Service], look: Look) -> list[Suspect]:
     """A variable that is named after one service and holds another."""
-    meant = _plain(ENDINGS.sub("", address.key))
-    names = {_plain(name): name for name in services}
-    whole = _plain(ENDINGS.sub("", address.key) + "SERVICE")
+    meant = plain(ENDINGS.sub("", address.key))
+    names = {plain(name): name for name in services}
+    whole = plain(ENDINGS.sub("", address.key) + "SERVICE")
     other = names.get(meant) or names.get(whole)
-    if len(meant) < 4 or not other or other == address.host.split(".")[0] or meant in _plain(address.host):
+    if len(meant) < 4 or not other or other == address.host.split(".")[0] or meant in plain(address.host):
         return []
     because = f"{address.key} holds the address of {address.host} instead of {other}"
     evidence = _written(look, address)
@@ -159,7 +145,7 @@ def _nobody(
     ):
         return []
     named = {one.host.split(".")[0] for one in others}
-    near = [name for name in services if name not in named and _slip(address.host, name)]
+    near = [name for name in services if name not in named and slip(address.host, name)]
     evidence = _written(look, address) + (scene.cite("services", services[near[0]].row.line) if near else ())
     because = f"{address.key} names {address.host}, and there is no such service"
     because += f" (there is {near[0]})" if near else ""
@@ -167,7 +153,7 @@ def _nobody(
     return [Suspect("service_env_var_address_mismatch", f"app/{address.app}", confidence, evidence, because)]
 
 
-def _slip(written: str, name: str) -> bool:
+def slip(written: str, name: str) -> bool:
     """Whether one name is another with an addition, or with a letter or two changed."""
     longer, shorter = sorted((written, name), key=len, reverse=True)
     return (longer.startswith(shorter) and len(shorter) >= 4) or alike(written, name) >= 0.86
@@ -193,5 +179,6 @@ def _written(look: Look, address: Address) -> tuple:
     return look.cite(address.written) or look.cite(address.host)
 
 
-def _plain(name: str) -> str:
+def plain(name: str) -> str:
+    """A name's letters and digits."""
     return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 
+from specialists.local.kubernetes import addresses
 from specialists.local.kubernetes.cluster import Look
 from specialists.local.kubernetes.scene import Scene
 from specialists.local.kubernetes.suspects import Suspect
@@ -37,17 +38,18 @@ async def examine(scene: Scene) -> list[Suspect]:
     """Read the errors in the logs of everything that runs."""
     apps = scene.apps[:MOST_LOGS]
     logs = await asyncio.gather(*(scene.cluster.logs(app) for app in apps))
-    return [suspect for app, log in zip(apps, logs, strict=True) for suspect in read(scene, app, log)]
+    lists = await asyncio.gather(*(read(scene, app, log) for app, log in zip(apps, logs, strict=True)))
+    return [suspect for found in lists for suspect in found]
 
 
-def read(scene: Scene, app: str, log: Look, crashing: bool = False) -> list[Suspect]:
+async def read(scene: Scene, app: str, log: Look, crashing: bool = False) -> list[Suspect]:
     """The faults of a database that the log of an app tells of."""
     found = []
     for label, whose, confidence, pattern in RULES:
         line = next((line.strip() for line in log.text.splitlines() if re.search(pattern, line)), "")
         if not line:
             continue
-        owner = server_of(scene, app, line) if whose == "server" else app
+        owner = await server_of(scene, app, line) if whose == "server" else app
         words = re.search(pattern, line)
         evidence = log.cite(words[0]) if words else ()
         evidence += _row(scene, app) if crashing else ()
@@ -63,14 +65,19 @@ def read(scene: Scene, app: str, log: Look, crashing: bool = False) -> list[Susp
     return found
 
 
-def server_of(scene: Scene, app: str, words: str) -> str:
-    """The database that an app uses: the one its words name, else the only one there is, else itself."""
+async def server_of(scene: Scene, app: str, words: str) -> str:
+    """The database that an app uses: the one its words name, else the only one, else that of its settings."""
     if SERVERS.search(app):
         return app
     servers = [name for name in scene.apps if SERVERS.search(name)]
     named = [name for name in servers if name in words]
     own = [name for name in servers if app.split("-service")[0] in name]
-    return next(iter(named + own + (servers if len(servers) == 1 else [])), app)
+    if sure := named + own + (servers if len(servers) == 1 else []):
+        return sure[0]
+    applied = await scene.cluster.manifest(app) if servers else None
+    hosts = {one.host.split(".")[0] for one in addresses.read(app, applied)} if applied else set()
+    told = [scene.app_of(service) for service in scene.services if service.name in hosts]
+    return next((name for name in told if name in servers), app)
 
 
 def _row(scene: Scene, app: str) -> tuple:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
 
 from specialists.local.kubernetes.addresses import MOST
 from specialists.local.kubernetes.cluster import Look
 from specialists.local.kubernetes.scene import Scene
+from specialists.local.kubernetes.settings import pod_spec
 from specialists.local.kubernetes.suspects import Suspect
 
 UNRESOLVED = re.compile(
@@ -29,6 +29,7 @@ async def examine(scene: Scene) -> list[Suspect]:
     found = []
     for app, look in zip(scene.apps, applied, strict=False):
         found += await _settings(scene, app, look)
+        found += _aliases(scene, app, look)
     for row in policies.rows[:5]:
         found += await _policy(scene, row["NAME"])
     if not found:
@@ -39,8 +40,7 @@ async def examine(scene: Scene) -> list[Suspect]:
 async def _settings(scene: Scene, app: str, look: Look) -> list[Suspect]:
     """DNS settings that keep an app from the cluster's names."""
     for document in look.documents:
-        spec: Any = document.get("spec")
-        inner = ((spec or {}).get("template") or {}).get("spec") or {} if isinstance(spec, dict) else {}
+        inner = pod_spec(document)
         policy, config = inner.get("dnsPolicy"), inner.get("dnsConfig") or {}
         alone = policy in ("Default", "None") and not inner.get("hostNetwork")
         if not alone:
@@ -52,6 +52,20 @@ async def _settings(scene: Scene, app: str, look: Look) -> list[Suspect]:
         because = f"its dnsPolicy is {policy}, so it does not ask the cluster's DNS"
         label = "service_dns_resolution_failure"
         return [Suspect(label, f"app/{app}", 0.95 if complaint else 0.85, evidence, because)]
+    return []
+
+
+def _aliases(scene: Scene, app: str, look: Look) -> list[Suspect]:
+    """Host aliases that answer for a service of the cluster with an address of their own."""
+    existing = {service.name: service.row["CLUSTER-IP"] for service in scene.services}
+    for document in look.documents:
+        for alias in pod_spec(document).get("hostAliases") or []:
+            for host in alias.get("hostnames") or []:
+                name = str(host).split(".")[0]
+                if name in existing and existing[name] != str(alias.get("ip")):
+                    because = f"a host alias of it says that {host} is {alias.get('ip')}"
+                    evidence = look.cite("hostAliases") + look.cite(str(alias.get("ip")))
+                    return [Suspect("service_dns_resolution_failure", f"app/{app}", 0.88, evidence, because)]
     return []
 
 

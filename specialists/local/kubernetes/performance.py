@@ -17,8 +17,11 @@ from specialists.types import Evidence
 LOSSY = 3.0  # retransmissions a second from which packets are lost rather than late
 THROTTLED = re.compile(r"throttl|cpu_cfs|cpu core|cpu usage|cpu satur|CPU", re.I)
 RETRANS = re.compile(r"retrans|packet.?loss|dropped packets", re.I)
-SLOW = re.compile(r"(p\d+)\w*: Normal=([\d.]+)ms -> Current=([\d.]+)ms")
+_TIME = r"([\d.]+)\s?(ns|us|µs|ms|s|m)\b"
+SLOW = re.compile(rf"\b(p\d+|avg|mean|median|max)\w*\W+Normal={_TIME} -> Cur(?:rent)?={_TIME}")
+MILLISECONDS = {"ns": 1e-6, "us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3, "m": 6e4}
 CHANGE = re.compile(r"Normal=([\d.]+)\D*? -> Cur(?:rent)?=([\d.]+)")
+TYPICAL = ("p50", "median", "avg", "mean")
 GONE = re.compile(r"LATENCY_MISSING|vanished", re.I)
 
 
@@ -34,7 +37,9 @@ class Reading:
     @property
     def typical(self) -> bool:
         """Whether even its usual request is slow (not only the slowest ones)."""
-        return "p50" in self.latency or any(GONE.search(words) for words in self.words)
+        return any(name in self.latency for name in TYPICAL) or any(
+            GONE.search(words) for words in self.words
+        )
 
     @property
     def slow(self) -> bool:
@@ -80,8 +85,9 @@ def read(look: Look) -> list[Reading]:
         words = [str(words) for words in item.get("evidence") or []]
         reading = Reading(str(item["name"]), str(item.get("type", "")).lower() == "node", words)
         for line in words:
-            for percentile, normal, now in SLOW.findall(line):
-                reading.latency[percentile] = (float(normal), float(now))
+            for percentile, normal, unit, now, unit_now in SLOW.findall(line):
+                pair = float(normal) * MILLISECONDS[unit], float(now) * MILLISECONDS[unit_now]
+                reading.latency[percentile] = pair
         found.append(reading)
     return found
 

@@ -15,6 +15,7 @@ WRONG_LANGUAGE = re.compile(
     r"|TLS handshake|error reading server preface|frame too large|http2:|[Uu]nimplemented|does not implement"
     r"|unknown service grpc\.health|HTTP/1\.x|HTTP response to HTTP/2|connection error: desc"
 )
+MISUNDERSTOOD = re.compile(r"\bEOF\b|connection reset by peer|statuscode: (?:400|405|426|505)")
 IMPATIENT = 12.0  # seconds within which few containers are ready to answer
 
 
@@ -81,6 +82,9 @@ def _meaning(
     if "statuscode: 404" in failure.message and any(p.kind != probe.kind for p in others):
         because = f"it asks {probe.path or '/'} over HTTP of a container that is checked otherwise elsewhere"
         return f"{which}_probe_incorrect_protocol", 0.7, because
+    if MISUNDERSTOOD.search(failure.message) and any(p.kind != probe.kind for p in others):
+        because = f"its {probe.kind} probe is cut off, while another probe speaks otherwise to the container"
+        return f"{which}_probe_incorrect_protocol", 0.8, because
     if which == "liveness":
         return _timing(probe, container)
     return None

@@ -251,7 +251,12 @@ def _under(block: str, key: str) -> str:
 
 def manifests(text: str) -> list[dict[str, Any]]:
     """The documents of a manifest; what is not YAML is nothing."""
+    return [document for document in parsed(text) if isinstance(document, dict)]
+
+
+def parsed(text: str) -> list[Any]:
+    """The documents of a YAML text, whatever they are; what is not YAML is nothing."""
     try:
-        return [doc for doc in yaml.load_all(text, Loader=_LOADER) if isinstance(doc, dict)]
+        return list(yaml.load_all(text, Loader=_LOADER))
     except yaml.YAMLError:
         return []

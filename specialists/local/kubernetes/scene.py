@@ -14,6 +14,10 @@ from specialists.types import Evidence
 
 FRESH = 900.0  # a restart longer ago than this (seconds) is history unless the pod is sick now
 MOST_DESCRIBED = 6
+VAGUE = ("Running", "CrashLoopBackOff", "Error", "Unknown")  # states that victims of another fault show too
+STORES = re.compile(
+    r"mysql|mariadb|postgres|pgsql|percona|mongo|redis|database|kafka|rabbit|queue|(?:^|-)db(?:-|$)", re.I
+)
 _CONTROL = ("master", "control-plane", "controlplane", "etcd")
 _HASHES = re.compile(r"-[a-z0-9]{6,10}-[a-z0-9]{5}$|-[a-z0-9]{5}$|-\d+$")
 
@@ -177,9 +181,17 @@ async def _describe(scene: Scene) -> None:
     for pod in sorted(scene.pods, key=lambda p: (p.ready, p.status == "Running", -p.restarts)):
         if pod.sick and pod.node not in lost:
             scene.sick.setdefault(pod.app, pod)
-    chosen = list(scene.sick.items())[:MOST_DESCRIBED]
+    chosen = sorted(scene.sick.items(), key=lambda pair: _telling(scene, pair[0], pair[1]))[:MOST_DESCRIBED]
     looks = await asyncio.gather(*(scene.cluster.describe("pods", pod.name) for _, pod in chosen))
     scene.described = {app: look for (app, _), look in zip(chosen, looks, strict=True) if look.seen}
+
+
+def _telling(scene: Scene, app: str, pod: Pod) -> tuple[bool, bool]:
+    """Where many are sick, first those whose state names a cause of its own, then what others store with."""
+    stores = bool(STORES.search(app)) or any(
+        w.name == app and w.kind == "statefulsets" for w in scene.workloads
+    )
+    return pod.status in VAGUE, not stores
 
 
 def _node(row: Row, all_roles: Counter[str]) -> Node:

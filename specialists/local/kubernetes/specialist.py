@@ -20,6 +20,7 @@ from specialists.local.kubernetes import (
     routing,
     runtime,
     scheduling,
+    servers,
     startup,
     storage,
 )
@@ -46,7 +47,7 @@ STAGES: tuple[tuple[str, tuple[Analyzer, ...]], ...] = (
     ),
     ("what monitoring measures", (performance.examine,)),
     ("routes and node services", (routing.examine, nodes.examine_proxies)),
-    ("addresses and routes in the configuration", (addresses.examine, gateways.examine)),
+    ("addresses and routes in the configuration", (addresses.examine, servers.examine, gateways.examine)),
     ("logs and name resolution", (database.examine, names.examine)),
 )  # fmt: skip
 CHRONIC = 86_400.0  # seconds after which what is ill is no news

@@ -9,6 +9,7 @@ from typing import Any
 
 from specialists.local.kubernetes import admission, reading
 from specialists.local.kubernetes.cluster import Look
+from specialists.local.kubernetes.images import alike
 from specialists.local.kubernetes.reading import Row
 from specialists.local.kubernetes.scene import Scene
 from specialists.local.kubernetes.suspects import Suspect
@@ -107,7 +108,7 @@ async def _unbound(scene: Scene, app: str, evidence: tuple[Evidence, ...]) -> li
 
 def _compare(app: str, wish: Wish, volumes: Look, evidence: tuple[Evidence, ...]) -> list[Suspect]:
     """What stands between the claim and the volume that fits it best, as suspects."""
-    tried = sorted(((_obstacles(wish, row), row) for row in volumes.rows), key=lambda pair: len(pair[0]))
+    tried = sorted(((_obstacles(wish, row), row) for row in volumes.rows), key=lambda pair: _far(wish, *pair))
     if not tried:
         return []
     obstacles, row = tried[0]
@@ -121,6 +122,12 @@ def _compare(app: str, wish: Wish, volumes: Look, evidence: tuple[Evidence, ...]
         )
         for place, label in enumerate(obstacles)
     ]  # fmt: skip
+
+
+def _far(wish: Wish, obstacles: list[str], row: Row) -> tuple[bool, int, bool, float]:
+    """How far a volume is from being the claim's: the one it names, then by obstacles, a free one first."""
+    taken = "pv_binding_occupied" in obstacles
+    return wish.volume not in ("", row["NAME"]), len(obstacles), taken, -alike(row["NAME"], wish.name)
 
 
 def _obstacles(wish: Wish, row: Row) -> list[str]:

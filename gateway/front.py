@@ -427,7 +427,7 @@ class Front:
         try:
             await send({"type": "http.response.start", "status": 200, "headers": own})
             await send({"type": "http.response.body", "body": b": open\r\n\r\n", "more_body": True})
-            while not (self._stopping or gone.done()) and session.id in self.sessions:
+            while not (self._stopping or gone.done()) and self._lives(session, headers):
                 while session.waiting:
                     body = event(session.waiting.popleft())
                     await send({"type": "http.response.body", "body": body, "more_body": True})
@@ -444,6 +444,12 @@ class Front:
             session.stream = None
             session.busy -= 1
             gone.cancel()
+
+    def _lives(self, session: Session, headers: dict[bytes, bytes]) -> bool:
+        """Whether the session is open, and the token its stream came with still good."""
+        path = f"/servers/{session.endpoint}/mcp" if session.endpoint else "/mcp"
+        known = self._identity.known(headers.get(b"authorization", b""), path)
+        return known is not None and session.id in self.sessions
 
     def end_streams(self) -> None:
         """End the streams that would go on for ever, since the gateway is stopping."""

@@ -168,7 +168,7 @@ async def test_what_a_caller_showed_goes_to_no_server(tmp_path: Path) -> None:
     async with issuer() as made, serving(guarded, sock, lifespan="on"):
         trusted = {"jwt_issuer": made.url, "jwt_jwks": f"{made.url}/jwks", "jwt_audience": "us"}
         async with app_with(tmp_path, {"fake": entry}, **trusted) as app, serving(app.front, front_sock):
-            own = (await app.tokens.issue("agent:logs", ["specialist"], 60))["token"]
+            own = (await app.tokens.issue("agent:logs", ["specialist"], 600))["token"]
             foreign = made.sign({"sub": "agent:logs", "aud": "us", "roles": ["specialist"]})
             for token in (own, foreign):
                 answer = await post(front, token, "fake__whoami")

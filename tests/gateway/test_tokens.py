@@ -9,7 +9,8 @@ import pytest
 
 from gateway import tokens
 from gateway.errors import MintRefused, UsageError
-from gateway.tokens import Wish, within
+from gateway.store import Store
+from gateway.tokens import Tokens, Wish, within
 from gateway.types import Subject
 from tests.gateway.records import parts
 
@@ -173,3 +174,19 @@ async def test_tokens_that_have_expired_do_not_pile_up(
         await p.tokens.issue("agent:logs", [], 60)
         assert [t["status"] for t in await p.tokens.list(all=True)] == ["valid", "valid"]
         assert p.tokens.verify(live["token"]) is not None
+
+
+async def test_a_token_that_another_process_issued_just_now_is_looked_up(postgres_url: str) -> None:
+    async with Store(postgres_url) as one, Store(postgres_url) as other:
+        here, there = await Tokens(one).prepare(), await Tokens(other).prepare()
+        other._topics.clear()  # it is told nothing
+        token = await here.issue("agent:logs", ["specialist"], 60, ["user:ana", "agent:coordinator"], "C1")
+        assert there.verify(token["token"]) is None
+        assert await there.look(token["token"]) == here.verify(token["token"])
+        assert there.verify(token["token"]) is not None
+        revoked = await here.issue("user:ana")
+        await here.revoke(revoked["id"])
+        brief = await here.issue("user:ana", [], 0.001)
+        await asyncio.sleep(0.002)
+        for bad in (revoked["token"], brief["token"], token["token"] + "x", "pm_", "", "pm_" + "x" * 500):
+            assert await there.look(bad) is None

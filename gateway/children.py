@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from gateway.errors import UsageError
@@ -33,10 +34,19 @@ def environment(own: dict[str, str]) -> dict[str, str]:
     return {name: os.environ[name] for name in INHERITED if name in os.environ} | own
 
 
-def die_with_parent() -> None:
-    """In the child: be killed when the gateway dies, however it dies."""
+def alone(*kept: int) -> None:
+    """In the child, before its program runs: die with the gateway, and inherit no descriptor but these.
+
+    uvloop, unlike the standard library, leaves descriptors open: the child would hold its own pipes twice,
+    so that closing one tells us nothing, and whatever the process that started us has left open.
+    """
     if _LIBC is not None:
         _LIBC.prctl(1, signal.SIGKILL)
+    here = "/proc/self/fd" if sys.platform == "linux" else "/dev/fd"
+    for name in os.listdir(here):
+        if (number := int(name)) > 2:
+            with suppress(OSError):  # the one that lists them is closed again
+                os.set_inheritable(number, number in kept)
 
 
 class Undertaker:
@@ -176,7 +186,7 @@ class Children:
                 env=environment(_settings() | own | {"TOOL_SERVERS_TOKEN": self.tokens[entry.name]}),
                 pass_fds=(writing,),
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(alone, writing),
             )
         except BaseException:
             os.close(reading)

@@ -14,7 +14,7 @@ import orjson
 from gateway import strictjson
 from gateway.bridge import Bridge
 from gateway.caller import Caller
-from gateway.children import die_with_parent, end, environment, undertaker
+from gateway.children import alone, end, environment, undertaker
 from gateway.errors import RpcError, UpstreamFailed
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
@@ -63,6 +63,7 @@ class Process:
         self._background = Background()
         self._pace = Pace()
         self._last_words = b""
+        self._hearing: asyncio.Task[Any] | None = None
         self._over = False  # it is being ended, or has ended by itself
         self.died: Callable[[float, str], None] = lambda lived, reason: None
         self.used = self._started = asyncio.get_running_loop().time()
@@ -89,14 +90,14 @@ class Process:
                 cwd=self.entry.cwd or None,
                 limit=self.limit,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=alone,
             )
         except OSError as error:
             raise UpstreamFailed("start", f"cannot run {command[0]}: {error.strerror}") from None
         assert self._process.stderr is not None
         undertaker.mind(self._process.pid)
         self._background.start(self._read())
-        self._background.start(self._listen_to_errors(self._process.stderr))
+        self._hearing = self._background.start(self._listen_to_errors(self._process.stderr))
 
     async def _listen_to_errors(self, stream: asyncio.StreamReader) -> None:
         while chunk := await stream.read(65_536):
@@ -141,6 +142,7 @@ class Process:
 
     async def _write(self, message: dict[str, Any]) -> None:
         if not self.alive or self._process is None or self._process.stdin is None:
+            await self._last_word()
             raise UpstreamFailed("send", self._epitaph())
         try:
             async with asyncio.timeout(WRITE_SECONDS), self._writing:
@@ -151,6 +153,7 @@ class Process:
             await self._end(f"it has not read its input for {WRITE_SECONDS} s", sick=True)
             raise UpstreamFailed("send", "it does not read its input", sent=True) from None
         except (BrokenPipeError, ConnectionResetError):
+            await self._last_word()
             raise UpstreamFailed("send", self._epitaph(), sent=True) from None
 
     # -- hearing it --------------------------------------------------------------------------------
@@ -190,11 +193,11 @@ class Process:
         await end(self._process, patience=0 if sick else 2)
 
     async def _last_word(self) -> None:
-        """Give a process that closed its output a moment to end, so that its code can be told."""
-        assert self._process is not None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await self._process.wait()
+        """Give a process that goes a moment to say why and to end, so that both can be told."""
+        assert self._process is not None and self._hearing is not None
+        ending = asyncio.ensure_future(self._process.wait())
+        await asyncio.wait((ending, self._hearing), timeout=0.5, return_when=asyncio.ALL_COMPLETED)
+        ending.cancel()
 
     async def _take(self, message: dict[str, Any], size: int) -> None:
         if "method" not in message:
@@ -366,10 +369,11 @@ class StdioUpstream:
         await process.start(self._command, self._env)
         try:
             await (self._learn_era(process, caller) if probe else self._shake_hands(process, caller))
-        except UpstreamFailed:
+        except UpstreamFailed as failed:
             if not probe or process.alive:
+                stage = failed.stage if process.alive else "start"
                 await asyncio.shield(process.stop())
-                raise
+                raise UpstreamFailed(stage, failed.reason) from None
             self.modern = False  # it could not bear the question: ask it no more
             await asyncio.shield(process.stop())
             return await self._started(caller, key)

@@ -207,10 +207,11 @@ def environment(directory: Path) -> dict[str, str]:
 
 @contextmanager
 def gateway(
-    directory: Path, servers: dict[str, Any] | None = None, policy: str = POLICY
+    directory: Path, servers: dict[str, Any] | None = None, policy: str = POLICY, **limits: Any
 ) -> Iterator[Running]:
-    """A running gateway."""
+    """A running gateway; `limits` are settings of its own."""
     env = environment(directory)
+    env |= {f"POINTSMAN_GATEWAY__{name.upper()}": str(value) for name, value in limits.items()}
     if servers is not None:
         settings = write_files(directory, servers, policy)
         env["POINTSMAN_GATEWAY__SERVERS"] = settings.servers

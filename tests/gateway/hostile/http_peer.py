@@ -3,7 +3,8 @@
     python http_peer.py
 
 Prints `{"url": …}` as one JSON line; the server of a mode stands at URL/MODE/mcp. It speaks the old era by
-itself, on sockets, since no HTTP library would send what it sends. GET /seen/MODE tells what reached a mode.
+itself, on sockets, since no HTTP library would send what it sends. GET /seen/MODE tells what reached a mode,
+GET /modes which there are.
 """
 
 from __future__ import annotations
@@ -395,7 +396,7 @@ raw("cookie", lambda a: sized(a, more=b"set-cookie: track=me; path=/\r\n"))
 for status in (b"301 Moved", b"302 Found", b"303 See Other", b"307 Temporary Redirect", b"308 Permanent"):
     raw(
         f"redirect-{status[:3].decode()}",
-        lambda a, s=status: sized(b"", s, b"location: /seen/redirected/mcp\r\n"),
+        lambda a, s=status: sized(b"", s, b"location: /redirected/mcp\r\n"),
     )
 
 
@@ -420,7 +421,7 @@ def body(name: str, make: Callable[[int], str | bytes]) -> None:
         await x.send(EVENTS + b"data: " + packed + b"\n\n")
         x.writer.close()
 
-    MODES[name], MODES[f"{name}-event"] = behave, as_event
+    MODES[name], MODES[f"{name}-as-event"] = behave, as_event
 
 
 def told(number: Any, **more: Any) -> str:
@@ -648,9 +649,9 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             size = next((int(ln[15:]) for ln in lines if ln.startswith(b"content-length:")), 0)
             given = await reader.readexactly(size)
             first, name = path.split("/")[1], path.split("/")[-1]
-            if first == "seen":
+            if first in ("seen", "modes"):
                 x = Exchange(first, head, b"", writer)
-                await x.json(SEEN.get(name, []))
+                await x.json(SEEN.get(name, []) if first == "seen" else list(MODES))
                 continue
             x = Exchange(first, head, given, writer)
             SEEN.setdefault(first, []).append({**x.message, "verb": x.verb, "head": head.decode("latin-1")})

@@ -6,7 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from gateway import servers_file
+from gateway import hosted, servers_file
 from gateway.approvals import REASON, as_dict
 from gateway.caller import Caller
 from gateway.canonical import digest
@@ -120,6 +120,11 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
         False,
         _schema("kind case body", kind={"enum": list(STEPS)}, case=TEXT, body={"type": "object"}),
     ),
+    "record_model": (
+        "Write what a hosted model answered: tokens, version, and the provider's own calls it reports.",
+        False,
+        hosted.RECORD_MODEL,
+    ),
     "explain_policy": (
         "What policy says about a call, and why.",
         True,
@@ -129,12 +134,12 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 
 
 def builtin_tools() -> list[Tool]:
-    """The admin tools, as the catalogue has them."""
-    return [_tool(name, *about) for name, about in TOOLS.items()]
+    """The admin tools, and what hosted models may use, as the catalogue has them."""
+    return [*(_tool(name, *about) for name, about in TOOLS.items()), *hosted.hosted_tools()]
 
 
 # Cut off by a crash, it may be made again: the same step then stands twice, which misleads nobody.
-REPEATABLE = frozenset(("record_step",))
+REPEATABLE = frozenset(("record_step", "record_model"))
 
 
 def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> Tool:
@@ -390,6 +395,9 @@ class Admin:
         if kind != "closed":
             return {"seq": seq}
         return {"seq": seq, "withdrawn": await self._app.approvals.withdraw(case, caller.subject)}
+
+    async def _record_model(self, caller: Caller, **told: Any) -> dict[str, Any]:
+        return await hosted.record(self._app.ledger, caller.subject, told)
 
     async def _explain_policy(
         self,

@@ -21,6 +21,7 @@ from gateway.credentials import credential
 from gateway.errors import GatewayError, LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
 from gateway.governance import database
+from gateway.hosted import Hosted
 from gateway.http_client import Pool
 from gateway.identity import Identity
 from gateway.index import Index
@@ -179,7 +180,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
             reader,
             PolicyReader(rules, gateway),
         )
-        gateway.builtin = Admin(app)
+        gateway.builtin = {"gateway": Admin(app), "hosted": Hosted(app)}
         yield app
 
 

@@ -348,7 +348,9 @@ class Catalogue:
     def _rebuild(self) -> None:
         every: dict[str, Tool] = dict(self.builtin)
         blocked: dict[str, str] = {}
-        by_server: dict[str, dict[str, Tool]] = {"gateway": {t.name: t for t in self.builtin.values()}}
+        by_server: dict[str, dict[str, Tool]] = {}
+        for tool in self.builtin.values():
+            by_server.setdefault(tool.server, {})[tool.name] = tool
         named: list[tuple[str, Tool | None, str]] = []
         for server in self.servers.values():
             if server.examined is None:
@@ -397,7 +399,7 @@ class Catalogue:
         return ""
 
     def serve_builtin(self, tools: list[Tool]) -> None:
-        """Take in the tools of the gateway's own server."""
+        """Take in the tools of the gateway's own servers."""
         for tool in tools:
             if trouble := self._compiled(tool):
                 raise ValueError(f"{tool.public}: {trouble}")
@@ -428,8 +430,10 @@ class Catalogue:
                     await asyncio.gather(*(server.listed.wait() for server in fresh))
 
     def listed(self, endpoint: str) -> list[Tool]:
-        """The tools of an endpoint, in order."""
-        return list(self.by_server.get(endpoint, {}).values() if endpoint else self.tools.values())
+        """The tools of an endpoint, in order; what hosted models may use is asked for, not listed."""
+        if endpoint:
+            return list(self.by_server.get(endpoint, {}).values())
+        return [tool for tool in self.tools.values() if tool.server != "hosted"]
 
     def approved(self) -> list[Tool]:
         """Every approved tool, also those whose public name is blocked."""

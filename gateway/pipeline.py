@@ -69,7 +69,7 @@ class Gateway:
         self.sealer = sealer
         self.limits = Limits(settings)
         self.labels = Labels()
-        self.builtin: Upstream | None = None
+        self.builtin: dict[str, Upstream] = {}  # the servers that are parts of the gateway
         self._boot = "c_" + secrets.token_hex(6)
         self._calls = itertools.count(1)
         self._under_way: dict[tuple[str, str], asyncio.Event] = {}  # by subject and key
@@ -283,8 +283,8 @@ class Gateway:
     async def _send(
         self, call: Call, caller: Caller, target: Target, params: dict[str, Any]
     ) -> dict[str, Any]:
-        if call.tool.server == "gateway" and self.builtin is not None:
-            return await self.builtin.request(target.method, params, caller)
+        if (own := self.builtin.get(call.tool.server)) is not None:
+            return await own.request(target.method, params, caller)
         with await self.catalogue.connection(call.tool) as upstream:
             return await upstream.request(target.method, params, caller)
 

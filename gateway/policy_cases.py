@@ -88,7 +88,7 @@ def _tool(file: Path, body: Any) -> Tool:
     return Tool(
         server=server,
         name=name,
-        public=f"{server}__{name}",
+        public=f"{server}/{name}" if server == "hosted" else f"{server}__{name}",
         definition=definition,
         digest=digest(definition),
         read_only=read_only,

@@ -15,6 +15,7 @@ from gateway.errors import NotYet, ServersFileError, UsageError
 BUNDLED = Path(__file__).parent / "defaults" / "mcp.json"
 OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
 ISOLATION = ("shared", "principal", "session")
+OURSELVES = ("gateway", "hosted")  # the built-in servers
 OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation", "credentials"))
 OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels", "undo"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -126,10 +127,10 @@ class _Where:
 
 def check_name(name: str) -> None:
     """Refuse a server name that would make tool names ambiguous."""
-    if not _NAME.fullmatch(name) or "__" in name or name.endswith("_") or name == "gateway":
+    if not _NAME.fullmatch(name) or "__" in name or name.endswith("_") or name in OURSELVES:
         raise UsageError(
             f"server name {name!r} refused: it takes letters, digits, '_', '.', '-' (at most 32), no '__', "
-            "no '_' at the end, and not 'gateway'; choose another"
+            "no '_' at the end, and is not 'gateway' or 'hosted'; choose another"
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -81,9 +81,19 @@ class Answer(BaseModel):
     missing: list[str] = Field(default_factory=list, description="what you could not see")
 
 
-def finding(answer: Answer, task: Task, specialist: str, results: dict[str, ToolResult]) -> Finding:
-    """The model's answer as a Finding; those whose citations do not resolve are dropped and counted."""
+def finding(
+    answer: Answer,
+    task: Task,
+    specialist: str,
+    results: dict[str, ToolResult],
+    known_as: Mapping[str, str] | None = None,
+) -> Finding:
+    """The model's answer as a Finding; those whose citations do not resolve are dropped and counted.
+
+    `known_as` maps what a provider calls its own calls, and the pages they found, to the gateway's call ids.
+    """
     cited = _Citations(results, task)
+    pages = known_as or {}
     claims = [_claim(claim, cited) for claim in answer.claims]
     causes = [_cause(cause, cited) for cause in answer.causes]
     return Finding(
@@ -95,7 +105,7 @@ def finding(answer: Answer, task: Task, specialist: str, results: dict[str, Tool
         claims=tuple(claim for claim in claims if claim),
         causes=tuple(cause for cause in causes if cause),
         actions=tuple(Action(**action.model_dump()) for action in answer.actions),
-        guidance=tuple(filter(None, (_guidance(passage, results) for passage in answer.guidance))),
+        guidance=tuple(filter(None, (_guidance(passage, results, pages) for passage in answer.guidance))),
         missing=tuple(answer.missing),
         dropped=claims.count(None) + causes.count(None),
     )
@@ -121,7 +131,7 @@ class _Citations:
         return tuple(filter(None, map(self._one, cited)))
 
     def _one(self, cited: Cited) -> Evidence | None:
-        call = cited.call.strip().removeprefix("[").removesuffix("]").removeprefix("call").strip()
+        call = _id(cited.call)
         if result := self._results.get(call):
             words = literal(cited.quote, result.text)
             return (
@@ -129,6 +139,11 @@ class _Citations:
             )
         known = (e for e in self._inherited if e.call == call and literal(cited.quote, e.quote))
         return next(known, None)
+
+
+def _id(words: str) -> str:
+    """The id in what a model wrote as one."""
+    return words.strip().removeprefix("[").removesuffix("]").removeprefix("call ").strip()
 
 
 def _claim(claim: AnswerClaim, cited: _Citations) -> Claim | None:
@@ -147,8 +162,11 @@ def _made(kind: type[Made], said: AnswerClaim | AnswerCause, cited: _Citations, 
     return kind.model_validate(fields | more | {"evidence": evidence, "at": _time(said.at)})
 
 
-def _guidance(said: AnswerGuidance, results: dict[str, ToolResult]) -> Guidance | None:
-    call = said.passage.call.strip()
+def _guidance(
+    said: AnswerGuidance, results: dict[str, ToolResult], known_as: Mapping[str, str]
+) -> Guidance | None:
+    call = _id(said.passage.call)
+    call = known_as.get(call, call)
     result = results.get(call)
     words = literal(said.passage.quote, result.text) if result else ""
     if not words:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import importlib
 import json
 import logging
@@ -12,7 +11,9 @@ from importlib import resources
 from typing import Any
 
 from specialists.answers import finding
-from specialists.errors import ModelError
+from specialists.errors import KeptAtHome, ModelError, ThreadGone
+from specialists.model_tools import ModelTools
+from specialists.model_use import ModelUse
 from specialists.settings import Cloud
 from specialists.toolbox import Toolbox
 from specialists.types import Card, Event, Finding, Progress, Specialist, Task
@@ -20,10 +21,15 @@ from specialists.types import Card, Event, Finding, Progress, Specialist, Task
 log = logging.getLogger(__name__)
 
 SHARE_BEFORE_FALLBACK = 0.7  # of the deadline, so that the local specialist still has time
+AGENTS = {
+    "compatible": "specialists.agent",
+    "openai": "specialists.agent",
+    "foundry": "specialists.foundry",
+}
 
 
 class CloudSpecialist:
-    """A specialist whose reasoning is a LangChain agent on an OpenAI-compatible endpoint."""
+    """A specialist whose reasoning is a hosted model; `instead` is the local one."""
 
     mode = "cloud"
 
@@ -31,53 +37,71 @@ class CloudSpecialist:
         self.card = card
         self._settings = settings
         self._instead = instead
+        self._fallback = instead if settings.fallback == "local" else None
         self._prompt = prompt(card)
 
     async def investigate(self, task: Task, toolbox: Toolbox) -> AsyncIterator[Event]:
-        """Let the model work; its finding, or the local specialist's if that is the fallback."""
+        """Let the model work; its finding, or the local specialist's where the case may not go to the model,
+        and where the model fails and that is the fallback."""
         where = f"{self._settings.model} at {self._settings.base_url}"
         yield Progress(specialist=self.card.name, kind="note", text=f"asking {where}")
+        use = ModelUse(toolbox, self._settings, self._prompt)
         try:
-            found = await self._ask(task, toolbox)
+            found = await self._ask(task, toolbox, use)
+        except KeptAtHome as error:
+            why, instead = error, self._instead
         except ModelError as error:
-            if self._instead is None:
-                raise
-            log.warning("%s: %s; the local specialist answers instead", self.card.name, error)
-            async for event in self._answer_locally(self._instead, task, toolbox, str(error)):
-                yield event
+            why, instead = error, self._fallback
+            await use.failed(str(error))
+        else:
+            yield found
             return
-        yield found
+        if instead is None:
+            raise why
+        log.warning("%s: %s; the local specialist answers instead", self.card.name, why)
+        async for event in self._answer_locally(instead, task, toolbox, str(why), use):
+            yield event
 
-    async def _ask(self, task: Task, toolbox: Toolbox) -> Finding:
-        # Importing the libraries takes seconds; in a thread, the other specialists keep working.
-        agent = await asyncio.to_thread(importlib.import_module, "specialists.agent")
-        adapter = await asyncio.to_thread(importlib.import_module, "specialists.langchain_tools")
-        tools = adapter.ModelTools(toolbox, self.card.tools, self._settings.max_tool_calls)
-        limit = asyncio.timeout(task.seconds * SHARE_BEFORE_FALLBACK if self._instead else None)
+    async def _ask(self, task: Task, toolbox: Toolbox, use: ModelUse) -> Finding:
+        tools = ModelTools(toolbox, self.card.tools, self._settings.max_tool_calls)
+        limit = asyncio.timeout(task.seconds * SHARE_BEFORE_FALLBACK if self._fallback else None)
         try:
             async with limit:
-                offered = await tools.offered()
-                answer, model = await agent.ask(self._settings, self._prompt, told(task), offered)
+                await use.begin()
+                answer = await self._answer(task, tools, use)
         except TimeoutError as error:
             if not limit.expired():
                 raise
             raise ModelError(f"model {self._settings.model}: no answer in time") from error
-        found = finding(answer, task, self.card.name, toolbox.results)
-        changes: dict[str, Any] = {
-            "model": f"{model} prompt:{hashlib.sha256(self._prompt.encode()).hexdigest()[:12]}"
-        }
+        found = finding(answer, task, self.card.name, toolbox.results, use.cited)
+        changes: dict[str, Any] = {"model": use.name, "usage": use.usage}
+        changes["missing"] = (*found.missing, *use.notes)
         if tools.waiting:
             changes |= {"status": "found", "actions": (*tools.waiting, *found.actions)}
         return found.model_copy(update=changes)
 
+    async def _answer(self, task: Task, tools: ModelTools, use: ModelUse) -> Any:
+        """What the model fills in, going on with the case's thread if the provider still has it."""
+        # Importing the libraries takes seconds; in a thread, the other specialists keep working.
+        agent = await asyncio.to_thread(importlib.import_module, AGENTS[self._settings.provider])
+        offers = await tools.offered()
+        if use.thread:
+            try:
+                return await agent.ask(self._settings, self._prompt, told(task), offers, use)
+            except ThreadGone as error:
+                log.info("%s: %s; beginning a new thread", self.card.name, error)
+                use.thread, use.waits_for = "", ()
+        return await agent.ask(self._settings, self._prompt, told(task), offers, use)
+
     async def _answer_locally(
-        self, instead: Specialist, task: Task, toolbox: Toolbox, why: str
+        self, instead: Specialist, task: Task, toolbox: Toolbox, why: str, use: ModelUse
     ) -> AsyncIterator[Event]:
         yield Progress(specialist=self.card.name, kind="note", text=f"{why}; answering locally instead")
+        usage = use.usage if use.usage.requests else None
         async for event in instead.investigate(task, toolbox):
             if isinstance(event, Finding):
-                missing = (*event.missing, f"{why}; the local specialist answered instead")
-                event = event.model_copy(update={"missing": missing})
+                missing = (f"{why}; the local specialist answered instead", *event.missing)
+                event = event.model_copy(update={"missing": missing, "usage": usage})
             yield event
 
 

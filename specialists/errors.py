@@ -11,7 +11,10 @@ SpecialistsError                 base; `code` is stable, `exit_code` is what the
 ├── AgentFailed                  1  a remote agent refused its task, or answered no finding
 │   └── AgentTokenRefused        3  it does not take our token
 ├── AgentLost                    5  a remote agent cannot be reached, or stopped answering
+├── KeptAtHome                   3  policy does not let this case go to a hosted model
 ├── ModelError                   5  the model endpoint is down, refuses, or answers nonsense
+│   ├── BudgetSpent              5  the case has spent the tokens its specialist may use
+│   └── ThreadGone               5  the provider no longer has the thread to go on with
 └── GatewayLost                  5  the gateway cannot be reached, or stopped answering
     └── TokenRefused             5  it does not know this token
 
@@ -115,6 +118,25 @@ class ModelError(SpecialistsError):
 
     code = "model_failed"
     exit_code = 5
+
+
+class BudgetSpent(ModelError):
+    """The case has spent the tokens that this specialist may use."""
+
+    code = "budget_spent"
+
+
+class ThreadGone(ModelError):
+    """The provider no longer has the answer that this task would go on from."""
+
+    code = "thread_gone"
+
+
+class KeptAtHome(SpecialistsError):
+    """Policy does not let what this case has seen go to a hosted model."""
+
+    code = "kept_at_home"
+    exit_code = 3
 
 
 class GatewayLost(SpecialistsError):

@@ -22,7 +22,8 @@ from specialists.types import Action, Cause, Claim, Event, Evidence, Finding, Pr
 
 log = logging.getLogger(__name__)
 
-GUIDANCE_TOOLS = ("runbooks__*", "memory__*")
+# What a provider reports of its own tools (the record of it) is advice as well: nothing here saw it happen.
+GUIDANCE_TOOLS = ("runbooks__*", "memory__*", "gateway__record_model", "hosted/*")
 MOST = {"claims": 60, "causes": 20, "actions": 10, "guidance": 10, "missing": 40}
 MOST_EVIDENCE = 20
 LONGEST_TEXT = 2_000

@@ -71,7 +71,13 @@ class Roster:
         chosen = self._settings.of(name)
         if not isinstance(chosen, Cloud):
             return None
-        return chosen.base_url, chosen.key().get_secret_value(), chosen.api_key_env
+        key = chosen.key().get_secret_value()
+        if chosen.provider == "foundry":
+            named = (
+                "api_key_env" in chosen.model_fields_set
+            )  # else the machine's own identity, asked for then
+            return (f"{chosen.base_url.rstrip('/')}/openai/v1", key, chosen.api_key_env) if named else None
+        return chosen.base_url, key, chosen.api_key_env
 
     def agent(self, name: str) -> Remote | None:
         """The A2A agent to test; None when the specialist is not remote."""
@@ -104,7 +110,7 @@ class Roster:
         if isinstance(chosen, Cloud):
             from specialists.cloud import CloudSpecialist
 
-            return CloudSpecialist(local.card, chosen, instead=local if chosen.fallback == "local" else None)
+            return CloudSpecialist(local.card, chosen, instead=local)
         return local
 
     def _card_from_afar(self, name: str, chosen: Remote) -> Card:

@@ -152,22 +152,50 @@ class Local(Entry):
     mode: Literal["local"] = "local"
 
 
+HOSTED: dict[str, tuple[str, ...]] = {
+    "compatible": (),
+    "openai": ("web_search", "code_interpreter"),
+    "foundry": ("web_search", "code_interpreter", "bing"),
+}
+
+
 class Cloud(Entry):
     """A hosted model reasons, with the same tools and the same rules of evidence."""
 
     mode: Literal["cloud"]
-    provider: Literal["compatible"] = Field(default="compatible", description="what the endpoint speaks")
-    base_url: str = Field(description="an OpenAI-compatible endpoint, e.g. http://127.0.0.1:11434/v1")
+    provider: Literal["compatible", "openai", "foundry"] = Field(
+        default="compatible", description="chat completions, the Responses API, or Azure AI Foundry"
+    )
+    base_url: str = Field(description="the endpoint, e.g. http://127.0.0.1:11434/v1; a Foundry project's URL")
     model: str = Field(description="the model's (or deployment's) name")
     api_key_env: str = Field(default="OPENAI_API_KEY", description="the variable that holds the key")
+    hosted: tuple[Literal["web_search", "code_interpreter", "bing"], ...] = Field(
+        default=(), description="tools of the provider to offer, where policy permits"
+    )
+    bing_connection: str = Field(default="", description="foundry: the id of the project's Bing connection")
     timeout: float = Field(default=60.0, gt=0, description="seconds for one answer of the model")
     retries: int = Field(default=2, ge=0, le=10, description="how often to try again on 429 and 5xx")
     max_tool_calls: int = Field(
         default=20, ge=1, le=200, description="tool calls the model may make in a task"
     )
+    token_budget: int = Field(
+        default=200_000, ge=0, description="tokens this specialist may use in a case; 0: no limit"
+    )
     fallback: Literal["none", "local"] = Field(
         default="none", description="who answers when the model cannot"
     )
+
+    @model_validator(mode="after")
+    def _hosted_fits_provider(self) -> Self:
+        able = HOSTED[self.provider]
+        if unable := [name for name in self.hosted if name not in able]:
+            other = f"it has {', '.join(able)}" if able else "only openai and foundry have any"
+            raise ValueError(f"provider {self.provider!r} has no hosted tool {unable[0]!r}: {other}")
+        if "bing" in self.hosted and not self.bing_connection:
+            raise ValueError(
+                "the hosted tool 'bing' needs bing_connection, the id of the project's connection"
+            )
+        return self
 
     def key(self) -> SecretStr:
         """The key, from the environment only; many local endpoints need none."""
@@ -247,17 +275,30 @@ def _chosen(table: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(error: ValidationError, cls: type[TableSettings], path: Path | None) -> str:
-    """All problems of a settings table in one line."""
+    """All problems of a settings table in one line, each with the variable or the file it comes from."""
     known = _names(cls)
-    problems = []
+    problems: dict[str, list[str]] = {}
     for problem in error.errors():
         place = [str(part) for part in problem["loc"] if part not in MODES]
         if place and place[0] != cls.table:
             place.insert(0, cls.table)
         key = place[-1] if place else cls.table
+        why = _why(problem, key, known)
+        if variable := _variable([*place, "mode"] if problem["type"] == "union_tag_invalid" else place):
+            problems.setdefault(f"environment {variable}", []).append(why)
+            continue
         where = f"[{'.'.join(place[:-1])}] {key}" if len(place) > 1 else f"[{key}]"
-        problems.append(f"{where}: {_why(problem, key, known)}")
-    return f"{path or 'environment'}: {'; '.join(problems)}"
+        problems.setdefault(str(path or "environment"), []).append(f"{where}: {why}")
+    return "; ".join(f"{source}: {'; '.join(said)}" for source, said in problems.items())
+
+
+def _variable(place: list[str]) -> str:
+    """The variable that set the key at this place, if one did; for a specialist also through the defaults."""
+    here = [place, [*place[:1], DEFAULTS, *place[2:]]] if len(place) > 2 else [place]
+    names = [
+        "__".join(["POINTSMAN", *parts]).replace("POINTSMAN__", "POINTSMAN_", 1).upper() for parts in here
+    ]
+    return next((v for name in names for v in os.environ if v.upper() == name), "")
 
 
 def _why(problem: Any, key: str, known: set[str]) -> str:
@@ -269,7 +310,8 @@ def _why(problem: Any, key: str, known: set[str]) -> str:
         *most, last = MODES
         return f"mode {problem['ctx']['tag']!r} is not known; use {', '.join(most)} or {last}"
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{message[:1].lower()}{message[1:]}, not {problem['input']!r}"
+    given = "" if isinstance(problem["input"], Mapping) else f", not {problem['input']!r}"
+    return f"{message[:1].lower()}{message[1:]}{given}"
 
 
 def _names(model: type[BaseModel]) -> set[str]:

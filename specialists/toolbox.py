@@ -139,15 +139,21 @@ class Toolbox:
 
         A claim is what that person is told for the call: `reason`, `risk`, `undo` and `evidence`.
         """
-        arguments = arguments or {}
-        meta = {KEY: self._key(tool, arguments)} | ({CLAIM: claim} if claim else {})
         self.calls += 1
+        result = await self.note(tool, arguments or {}, claim)
+        self._tell(result)
+        if result.refusal and result.refusal.code == "approval_pending":
+            raise ApprovalPending(result.refusal.approval, tool, result.arguments, result.call)
+        return result
+
+    async def note(
+        self, tool: str, arguments: dict[str, Any], claim: dict[str, Any] | None = None
+    ) -> ToolResult:
+        """A call that keeps the books: the same road, but no work of the task's, so not counted or told."""
+        meta = {KEY: self._key(tool, arguments)} | ({CLAIM: claim} if claim else {})
         result = await self._asked(tool, arguments, meta)
         if result.call:
             self.results[result.call] = result
-        self._tell(result)
-        if result.refusal and result.refusal.code == "approval_pending":
-            raise ApprovalPending(result.refusal.approval, tool, arguments, result.call)
         return result
 
     async def recall(self, tool: str, arguments: dict[str, Any], calls: Collection[str]) -> None:

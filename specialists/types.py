@@ -104,6 +104,20 @@ class Guidance(Value):
     score: float = 0.0
 
 
+class Usage(Value):
+    """What a hosted model was asked in one task, and what that cost."""
+
+    provider: str
+    model: str  # as the settings name it
+    prompt: str  # digest of the system prompt
+    version: str = ""  # as the provider named what answered
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    hosted: int = 0  # calls of the provider's own tools, as it reported them
+    responses: tuple[str, ...] = ()  # ids of the answers
+
+
 class Finding(Value):
     """What a specialist found, or why it found nothing."""
 
@@ -121,6 +135,7 @@ class Finding(Value):
     seconds: float = 0.0
     model: str = ""  # model and prompt digest, when a model reasoned
     dropped: int = 0  # claims dropped because their evidence did not stand
+    usage: Usage | None = None  # what a hosted model cost, also where the local specialist answered instead
 
 
 class Progress(Value):

@@ -1,6 +1,6 @@
 """A small OpenAI-compatible server that answers from a script.
 
-`python tests/fakes/openai_server.py --script FILE|investigate [--key K] [--port 0] [--ready-fd N]`
+`python -m tests.fakes.openai_server --script FILE|investigate [--key K] [--port 0] [--ready-fd N]`
 
 A script is JSON. `{"turns": [TURN, …]}` answers the n-th request of a conversation with the n-th turn (the
 last one repeats); `{"by_prompt": {"words": SCRIPT, …}}` chooses by words of the system prompt; "investigate"
@@ -9,6 +9,10 @@ is a model that calls every tool it can once and cites what came back. A turn is
     {"tool_calls": [{"name": …, "arguments": {…}}, …]}     {"answer": {…}}        the structured answer
     {"text": "…"}      {"raw": "not json"}      {"status": 429}      and "delay": seconds with any
     {"status": 503, "times": 2, "then": TURN}      fails twice, then answers
+    "retry_after": seconds with a status           "usage": [read, wrote] with any: the tokens it says it used
+
+It speaks Chat Completions and the Responses API (see `responses_api`, also for the provider's own tools);
+the latter under any path, so that it is a Foundry project as well.
 
 In strings, `{{call:0}}` becomes the call id that the first tool message carries, `{{line:0}}` its first data
 line, `{{line:0:words}}` its first data line with these words.
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -36,8 +41,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from tests.fakes import responses_api
+
 Message = dict[str, Any]
 CALL = re.compile(r"\[call ([^\]]+)\]")
+_answers = itertools.count(1)
 MARK = re.compile(r"\{\{(call|line):(\d+)(?::([^}]*))?\}\}")
 
 
@@ -48,10 +56,14 @@ class FakeModel:
         self.script = script
         self.key = key
         self.requests: list[dict[str, Any]] = []
+        self.arrived: list[float] = []  # when each request came, by the monotonic clock
+        self.hosted: list[dict[str, Any]] = []  # the calls of the provider's own tools that were made
+        self.threads: dict[str, list[Message]] = {}
         self._failed: Counter[int] = Counter()
         self.app = Starlette(
             routes=[
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/{base:path}/responses", self.respond, methods=["POST"]),
                 Route("/v1/models", self.models),
                 Route("/requests", self.asked),
             ]
@@ -65,21 +77,66 @@ class FakeModel:
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
-        self.requests.append(body)
-        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-            said = f"Incorrect API key provided: {request.headers.get('authorization', '')}"
-            return JSONResponse({"error": {"message": said, "type": "invalid_request_error"}}, 401)
+        if refused := self._refused(request, body):
+            return refused
         turn = self._turn(body)
+        if failed := await self._failing(turn):
+            return failed
+        message, finish = reply(turn, body)
+        used = usage(turn)
+        if body.get("stream"):
+            return StreamingResponse(chunks(message, finish, used), media_type="text/event-stream")
+        return JSONResponse(completion("chat.completion", {"message": message}, finish, used))
+
+    async def respond(self, request: Request) -> Response:
+        body = await request.json()
+        if refused := self._refused(request, body):
+            return refused
+        try:
+            messages = self._thread(body)
+        except responses_api.Wrong as wrong:
+            return JSONResponse(wrong.body, 400)
+        chat = responses_api.as_chat(body, messages)
+        turn = self._turn(chat)
+        if failed := await self._failing(turn):
+            return failed
+        made = responses_api.hosted_items(turn, body, self.hosted)
+        message, finish = reply(turn, chat)
+        n = len(self.threads) + 1
+        self.threads[f"resp_{n}"] = [*messages, message]
+        told = responses_api.response_body(
+            n, [*made, *responses_api.output_items(message, n)], finish, usage(turn)
+        )
+        if body.get("stream"):
+            return StreamingResponse(responses_api.events(told), media_type="text/event-stream")
+        return JSONResponse(told)
+
+    def _thread(self, body: dict[str, Any]) -> list[Message]:
+        """What was said so far, this request included."""
+        before = body.get("previous_response_id")
+        if before and before not in self.threads:
+            said = f"Previous response with id '{before}' not found."
+            raise responses_api.Wrong(said, "previous_response_not_found")
+        said = responses_api.messages_of(body["input"], body.get("instructions") or "")
+        messages = [*self.threads.get(before or "", ()), *said]
+        responses_api.check_answered(messages)
+        return messages
+
+    def _refused(self, request: Request, body: dict[str, Any]) -> Response | None:
+        self.requests.append(body)
+        self.arrived.append(time.monotonic())
+        if not self.key or request.headers.get("authorization") == f"Bearer {self.key}":
+            return None
+        said = f"Incorrect API key provided: {request.headers.get('authorization', '')}"
+        return JSONResponse({"error": {"message": said, "type": "invalid_request_error"}}, 401)
+
+    async def _failing(self, turn: dict[str, Any]) -> Response | None:
         await asyncio.sleep(turn.get("delay", 0))
         if "status" in turn:
             error = {"error": {"message": turn.get("message", "scripted failure"), "type": "server_error"}}
-            return JSONResponse(error, turn["status"], headers={"retry-after": "0"})
-        if "raw" in turn:
-            return Response(turn["raw"], media_type="application/json")
-        message, finish = reply(turn, body)
-        if body.get("stream"):
-            return StreamingResponse(chunks(message, finish), media_type="text/event-stream")
-        return JSONResponse(completion("chat.completion", {"message": message}, finish))
+            wait = {"retry-after": str(turn.get("retry_after", 0))}
+            return JSONResponse(error, turn["status"], headers=wait)
+        return Response(turn["raw"], media_type="application/json") if "raw" in turn else None
 
     def _turn(self, body: dict[str, Any]) -> dict[str, Any]:
         """The turn of the script for this request; a failing one gives way after `times`."""
@@ -119,18 +176,26 @@ def written(arguments: Any) -> str:
     return arguments if isinstance(arguments, str) else json.dumps(arguments)
 
 
-def completion(kind: str, inner: dict[str, Any], finish: str | None) -> dict[str, Any]:
+def usage(turn: dict[str, Any]) -> tuple[int, int]:
+    read, wrote = turn.get("usage", (10, 5))
+    return read, wrote
+
+
+def completion(
+    kind: str, inner: dict[str, Any], finish: str | None, used: tuple[int, int] = (0, 0)
+) -> dict[str, Any]:
     choice = {"index": 0, "finish_reason": finish, "logprobs": None} | inner
-    usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-    head = {"id": "chatcmpl-1", "object": kind, "created": int(time.time()), "model": "scripted-1"}
+    usage = {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": sum(used)}
+    n = next(_answers) if kind == "chat.completion" else 0
+    head = {"id": f"chatcmpl-{n}", "object": kind, "created": int(time.time()), "model": "scripted-1"}
     return head | {"choices": [choice], "usage": usage if finish else None}
 
 
-async def chunks(message: Message, finish: str) -> AsyncIterator[str]:
+async def chunks(message: Message, finish: str, used: tuple[int, int]) -> AsyncIterator[str]:
     """The message as a stream: a piece of text or of arguments at a time."""
     for delta in deltas(message):
         yield f"data: {json.dumps(completion('chat.completion.chunk', {'delta': delta}, None))}\n\n"
-    yield f"data: {json.dumps(completion('chat.completion.chunk', {'delta': {}}, finish))}\n\n"
+    yield f"data: {json.dumps(completion('chat.completion.chunk', {'delta': {}}, finish, used))}\n\n"
     yield "data: [DONE]\n\n"
 
 
@@ -203,6 +268,8 @@ KINDS = {
 
 def investigate(messages: list[Message], body: dict[str, Any]) -> dict[str, Any]:
     """A diligent, unimaginative model: calls each tool that needs no arguments, then cites what it read."""
+    asked = max(n for n, m in enumerate(messages) if m["role"] == "user")
+    messages = messages[asked:]  # an earlier task of the thread is done
     if not any(m["role"] == "tool" for m in messages):
         able = [t["function"] for t in body.get("tools", ()) if "__" in t["function"]["name"]]
         free = [f["name"] for f in able if not set(f["parameters"].get("required", ())) - set(ARGUMENTS)]

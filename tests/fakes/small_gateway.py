@@ -46,6 +46,8 @@ class SmallGateway:
     log: Path | None = None
     made: list[dict[str, Any]] = field(default_factory=list)  # calls that ran, in order
     keys: list[str] = field(default_factory=list)  # every key that arrived, replays included
+    hosted: tuple[str, ...] = ("model",)  # what `hosted/NAME` it lets through
+    books: list[dict[str, Any]] = field(default_factory=list)  # what was asked and recorded of hosted models
     _replayed: int = 0
     _done: dict[str, CallToolResult] = field(default_factory=dict)
 
@@ -63,6 +65,8 @@ class SmallGateway:
         self, _context: Any, params: CallToolRequestParams
     ) -> CallToolResult | InputRequiredResult:
         arguments, key = params.arguments or {}, str((params.meta or {}).get("pointsman/key", ""))
+        if params.name.startswith("hosted/") or params.name == "gateway__record_model":
+            return self._book(params.name, arguments)
         self.keys.append(key)
         self._write({"arrived": params.name, "key": key})
         if key in self._done:
@@ -84,6 +88,21 @@ class SmallGateway:
         result = released(call, answer)
         self._done[key] = result
         return result
+
+    def _book(self, name: str, arguments: dict[str, Any]) -> CallToolResult | InputRequiredResult:
+        """Let a hosted model or tool through, or write down what it answered; what it cost so far."""
+        call = f"B{len(self.books) + 1}"
+        self.books.append({"tool": name, **arguments})
+        if name.startswith("hosted/") and name.partition("/")[2] not in self.hosted:
+            refused = refusal(call, name, {"refusal": "denied"})
+            assert refused is not None
+            return refused
+        answers = [b for b in self.books if b["tool"] == "gateway__record_model" and b["status"] == "ok"]
+        spent = sum(b["input_tokens"] + b["output_tokens"] for b in answers)
+        last = answers[-1] if answers else {}
+        thread = {name: last[name] for name in ("response", "waits_for") if last}
+        told = {"spent": {"tokens": spent}, "thread": thread, "recorded": arguments.get("hosted", [])}
+        return released(call, {"text": json.dumps(told), "data": told})
 
     def _remember(self, call: dict[str, Any]) -> None:
         self.made.append(call)

@@ -80,7 +80,7 @@ def default_of(name, field):
         return "local" if name == "mode" else "(required)"
     if field.default_factory is not None:
         return "HOME/tools"
-    shown = {"": "empty", "[]": "none", "{}": "none", "None": "empty"}
+    shown = {"": "empty", "[]": "none", "()": "none", "{}": "none", "None": "empty"}
     return shown.get(
         str(field.default), str(field.default).lower() if field.default is False else str(field.default)
     )

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+import httpx2
+
 from tests.journeys.conftest import INCIDENT, ROOT
 
 KEY = "sk-journey-not-a-real-key"
@@ -33,7 +35,21 @@ def endpoint():
 
 
 def subjects(records):
-    return {(r["subject"], r["server"]) for r in records if r["server"] != "gateway"}
+    return {(r["subject"], r["server"]) for r in records if r["server"] not in ("gateway", "hosted")}
+
+
+def assert_in_the_ledger(asked, records):
+    """Every request to the model was asked for before, its answer is recorded; no hosted tool was offered."""
+    let_through = [r for r in records if r.get("tool") == "hosted/model" and r["kind"] == "intent"]
+    answers = [r for r in records if r["kind"] == "model"]
+    assert len(answers) == len(asked) == len({r["body"]["response"] for r in answers})
+    assert {r["body"]["asked"] for r in answers} <= {r["call"] for r in let_through}
+    assert {r["versions"]["model"] for r in answers} == {"scripted-1"}
+    assert all(r["control"] == "observed" and r["body"]["input_tokens"] == 10 for r in answers)
+    offered = {tool["type"] for request in asked for tool in request["tools"]}
+    assert offered == {"function"}
+    refused = [r for r in records if r.get("tool") == "hosted/web_search"]
+    assert [(r["kind"], r["subject"]) for r in refused] == [("refusal", "agent:traces")]
 
 
 def test_two_specialists_in_cloud_mode_give_a_report_of_the_same_shape(person, truth):
@@ -48,9 +64,12 @@ def test_two_specialists_in_cloud_mode_give_a_report_of_the_same_shape(person, t
             OPENAI_API_KEY=KEY,
             POINTSMAN_SPECIALISTS__LOGS__MODE="cloud",
             POINTSMAN_SPECIALISTS__TRACES__MODE="cloud",
+            POINTSMAN_SPECIALISTS__TRACES__PROVIDER="openai",
+            POINTSMAN_SPECIALISTS__TRACES__HOSTED='["web_search"]',
             POINTSMAN_SPECIALISTS__DEFAULTS__BASE_URL=url,
             POINTSMAN_SPECIALISTS__DEFAULTS__MODEL="investigator-1",
         )
+        asked = httpx2.get(url.replace("/v1", "/requests")).json()
 
     cloud, local = cloud["report"], local["report"]
     assert cloud.keys() == local.keys()
@@ -62,6 +81,7 @@ def test_two_specialists_in_cloud_mode_give_a_report_of_the_same_shape(person, t
     findings = {r["body"]["specialist"]: r["body"] for r in later if r.get("step") == "finding"}
     assert {name for name, each in findings.items() if each["mode"] == "cloud"} == {"logs", "traces"}
     assert all(" prompt:" in findings[name]["model"] for name in ("logs", "traces"))
+    assert_in_the_ledger(asked, later)
     assert person.json("audit", "verify")["ok"] is True
 
     kept = b"".join(

@@ -111,3 +111,46 @@ def test_another_package_reads_its_table_the_same_way(tmp_path, monkeypatch):
 def test_advice_names_the_nearest_or_all():
     assert nearest("lgos", ["logs", "metrics"]) == "did you mean 'logs'?"
     assert nearest("zzz", ["logs", "metrics"]) == "known are logs, metrics"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("POINTSMAN_SPECIALISTS__LOGS__TIMEOUT", "soon", "should be a valid number"),
+        ("POINTSMAN_SPECIALISTS__LOGS__MODE", "clowd", "mode 'clowd' is not known"),
+        ("POINTSMAN_SPECIALISTS__LOGS__TIMEOU", "3", "unknown key; did you mean 'timeout'?"),
+        ("POINTSMAN_SPECIALISTS__DEFAULTS__RETRIES", "99", "less than or equal to 10"),
+        ("POINTSMAN_SPECIALISTS__DEFAULTS__RETRYS", "1", "unknown key; did you mean 'retries'?"),
+    ],
+)
+def test_a_mistake_in_the_environment_is_not_blamed_on_the_file(load, monkeypatch, variable, value, words):
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(SettingsError) as caught:
+        load(CLOUD)
+    assert str(caught.value).startswith(f"environment {variable}: ")
+    assert words in str(caught.value) and "pointsman.toml" not in str(caught.value)
+
+
+def test_mistakes_of_both_are_told_apart(load, monkeypatch):
+    monkeypatch.setenv("POINTSMAN_SPECIALISTS__LOGS__TIMEOUT", "soon")
+    with pytest.raises(SettingsError) as caught:
+        load(CLOUD + "retries = 99")
+    said = str(caught.value)
+    assert "environment POINTSMAN_SPECIALISTS__LOGS__TIMEOUT: " in said
+    assert "pointsman.toml: [specialists.logs] retries: " in said
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ('hosted = ["web_search"]', "provider 'compatible' has no hosted tool 'web_search': only openai"),
+        ('provider = "openai"\nhosted = ["bing"]', "'openai' has no hosted tool 'bing': it has web_search"),
+        ('provider = "foundry"\nhosted = ["bing"]', "needs bing_connection"),
+        ('provider = "openai"\nhosted = ["mcp"]', "hosted.0"),
+        ("token_budget = -1", "token_budget"),
+    ],
+)
+def test_hosted_tools_fit_their_provider(load, more, words):
+    with pytest.raises(SettingsError) as caught:
+        load(CLOUD + more)
+    assert words in str(caught.value).replace("] 0", ".0") and "base_url" not in str(caught.value)

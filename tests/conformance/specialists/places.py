@@ -80,5 +80,33 @@ async def chat(name: str, gateway: SmallGateway | str, ground: Ground, script: A
         yield Seat(roster.specialist(name), target, "cloud", {"model": model})
 
 
-PLACES: dict[str, Place] = {"local": local, "remote": remote, "cloud": chat}
-MODELS = ("cloud",)  # places in which a scripted model reasons
+@asynccontextmanager
+async def responses(
+    name: str, gateway: SmallGateway | str, ground: Ground, script: Any
+) -> AsyncIterator[Seat]:
+    """A model behind the Responses API reasons."""
+    with serving(script) as (url, model):
+        roster = ground.roster(mode="cloud", provider="openai", base_url=url, model="scripted", retries=0)
+        target = gateway if isinstance(gateway, str) else gateway.server
+        yield Seat(roster.specialist(name), target, "cloud", {"model": model})
+
+
+@asynccontextmanager
+async def foundry(name: str, gateway: SmallGateway | str, ground: Ground, script: Any) -> AsyncIterator[Seat]:
+    """An agent of a Foundry project reasons; a token from the environment stands for the identity."""
+    with serving(script) as (url, model):
+        project = url.removesuffix("/v1") + "/api/projects/p"
+        where = {"base_url": project, "model": "scripted", "retries": 0, "api_key_env": "OPENAI_API_KEY"}
+        roster = ground.roster(mode="cloud", provider="foundry", **where)
+        target = gateway if isinstance(gateway, str) else gateway.server
+        yield Seat(roster.specialist(name), target, "cloud", {"model": model})
+
+
+PLACES: dict[str, Place] = {
+    "local": local,
+    "remote": remote,
+    "cloud": chat,
+    "cloud-responses": responses,
+    "cloud-foundry": foundry,
+}
+MODELS = ("cloud", "cloud-responses", "cloud-foundry")  # places in which a scripted model reasons

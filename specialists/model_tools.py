@@ -1,12 +1,12 @@
-"""Gateway tools as LangChain tools: a thin adapter over `Toolbox.call`, which nothing goes round."""
+"""The gateway's tools as a model gets them: a thin adapter over `Toolbox.call`, which nothing goes round."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from langchain_core.tools import StructuredTool
 from mcp.types import Tool
 
 from specialists.errors import ApprovalPending
@@ -14,6 +14,17 @@ from specialists.toolbox import Toolbox
 from specialists.types import Action
 
 LONGEST_RESULT = 24_000  # characters of one result that a model is given
+ADMIN = "gateway__"  # the gateway's own tools, which keep its books: never a model's
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One tool as a model is offered it; `call` takes its arguments by name, and gives what is read."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    call: Callable[..., Awaitable[str]]
 
 
 class ModelTools:
@@ -25,21 +36,20 @@ class ModelTools:
         self._left = most_calls
         self.waiting: list[Action] = []  # calls that wait for a person
 
-    async def offered(self) -> list[StructuredTool]:
+    async def offered(self) -> list[Offer]:
         """The tools that the card names and the gateway shows."""
-        shown = await self._toolbox.tools()
-        return [self._adapt(tool) for tool in shown if any(fnmatchcase(tool.name, p) for p in self._patterns)]
+        if not self._patterns:
+            return []
+        return [self._adapt(tool) for tool in await self._toolbox.tools() if self._fits(tool.name)]
 
-    def _adapt(self, tool: Tool) -> StructuredTool:
+    def _fits(self, name: str) -> bool:
+        return not name.startswith(ADMIN) and any(fnmatchcase(name, p) for p in self._patterns)
+
+    def _adapt(self, tool: Tool) -> Offer:
         async def call(**arguments: Any) -> str:
             return await self._call(tool.name, arguments)
 
-        return StructuredTool(
-            name=tool.name,
-            description=tool.description or tool.title or tool.name,
-            args_schema=tool.input_schema,
-            coroutine=call,
-        )
+        return Offer(tool.name, tool.description or tool.title or tool.name, tool.input_schema, call)
 
     async def _call(self, name: str, arguments: dict[str, Any]) -> str:
         """The result as a model reads it, the call's id first so that it can be cited."""

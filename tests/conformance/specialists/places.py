@@ -109,4 +109,10 @@ PLACES: dict[str, Place] = {
     "cloud-responses": responses,
     "cloud-foundry": foundry,
 }
+# The providers differ in how a model is reached, not in who asks: two specialists stand for all there.
+PAIRS = [
+    (name, place)
+    for place in PLACES
+    for name in (BUILT_IN if place in ("local", "remote", "cloud") else ("logs", "changes"))
+]
 MODELS = ("cloud", "cloud-responses", "cloud-foundry")  # places in which a scripted model reasons

@@ -104,6 +104,11 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
             tool=TEXT,
             kind=TEXT,
             verdict=TEXT,
+            code=TEXT,
+            status=TEXT,
+            control=TEXT,
+            since=TEXT,
+            until=TEXT,
             after=NUMBER,
             limit=NUMBER,
             newest=FLAG,
@@ -113,6 +118,11 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
         "One call: its records, arguments, and the result as released.",
         True,
         _schema("call", call=TEXT),
+    ),
+    "prune_ledger": (
+        "Remove arguments and results older than this many seconds; records and proof stay.",
+        False,
+        _schema("older_than_seconds", older_than_seconds={"type": "number", "exclusiveMinimum": 0}),
     ),
     "verify_ledger": ("Whether every record is as it was written.", True, _schema()),
     "record_step": (
@@ -142,6 +152,9 @@ def builtin_tools() -> list[Tool]:
 REPEATABLE = frozenset(("record_step", "record_model"))
 
 
+DESTRUCTIVE = frozenset(("remove_server", "revoke_token", "prune_ledger"))
+
+
 def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> Tool:
     definition = {
         "name": name,
@@ -149,7 +162,7 @@ def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> T
         "inputSchema": schema,
         "annotations": {
             "readOnlyHint": reads,
-            "destructiveHint": name in ("remove_server", "revoke_token"),
+            "destructiveHint": name in DESTRUCTIVE,
             "idempotentHint": reads or name in REPEATABLE,
             "openWorldHint": False,
         },
@@ -161,7 +174,7 @@ def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> T
         definition=definition,
         digest=digest({"server": "gateway", "tool": definition}),
         read_only=reads,
-        destructive=name in ("remove_server", "revoke_token"),
+        destructive=name in DESTRUCTIVE,
         idempotent=reads or name in REPEATABLE,
         open_world=False,
     )
@@ -384,6 +397,9 @@ class Admin:
         if found is None:
             raise GatewayError(f"no call {call!r} in the ledger: see `pointsman audit search`")
         return found
+
+    async def _prune_ledger(self, caller: Caller, older_than_seconds: float) -> dict[str, Any]:
+        return await self._app.ledger.prune(older_than_seconds, caller.subject)
 
     async def _verify_ledger(self, caller: Caller) -> dict[str, Any]:
         return await self._app.ledger.verify()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 import typer
 
+from gateway.cli_audit import commands as audit_commands
 from gateway.cli_governance import commands as governance_commands
 from gateway.cli_servers import servers_app
 
@@ -89,5 +90,5 @@ commands: list[Command] = [
     Command("gateway", gateway),
     Command("connect", connect),
     Command("servers", servers_app),
-    *(Command(name, app) for name, app in governance_commands),
+    *(Command(name, app) for name, app in (*governance_commands, *audit_commands)),
 ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 
@@ -29,7 +28,6 @@ def _app(text: str) -> typer.Typer:
 tokens_app = _app("Issue, list and revoke bearer tokens.")
 policy_app = _app("Check, test and explain the policy.")
 approvals_app = _app("Show what waits for a person, and decide it.")
-audit_app = _app("Read, verify and export the ledger.")
 
 
 def _print(value: Any, as_json: bool, text: Callable[[], str]) -> None:
@@ -342,167 +340,8 @@ def _claim_lines(claim: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "evidence", f"{piece['quote']!r} in call {piece['call']}" + (f", and {found}" if found else "")
 
 
-# -- the ledger --------------------------------------------------------------------------------------
-
-
-@audit_app.command("tail")
-def tail(
-    lines: Annotated[int, typer.Option("--lines", "-n", min=1, max=1000)] = 20,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as records come")] = False,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
-    """Print the latest records."""
-    asyncio.run(_tail(_desk(config), lines, follow, as_json))
-
-
-async def _tail(desk: Any, lines: int, follow: bool, as_json: bool) -> None:
-    from gateway import printing
-
-    show = printing.as_line if as_json else _record
-    async with desk.ledger() as ledger:
-        found = (await ledger.search(newest=True, limit=lines))["records"]
-        while True:
-            for record in found:
-                typer.echo(show(record))
-            if not follow:
-                return
-            after = found[-1]["seq"] if found else 0
-            found = await _newer(ledger, after)
-
-
-async def _newer(ledger: Any, after: int) -> list[dict[str, Any]]:
-    while True:
-        found = (await ledger.search(after=after))["records"]
-        if found:
-            return found
-        await asyncio.sleep(0.5)  # another process writes them; there is nothing to wait on but time
-
-
-@audit_app.command("search")
-def search(
-    case: str = "",
-    subject: str = "",
-    tool: str = "",
-    kind: Annotated[str, typer.Option(help="intent, outcome, refusal, approval, grant, step, token …")] = "",
-    verdict: Annotated[str, typer.Option(help="call, request or deny")] = "",
-    after: Annotated[int, typer.Option(help="records after this number")] = 0,
-    limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
-    as_json: AsJson = False,
-    config: Config = None,
-) -> None:
-    """Find records."""
-    wanted = {"case": case, "subject": subject, "tool": tool, "kind": kind, "verdict": verdict}
-    answer = asyncio.run(_search(_desk(config), {**wanted, "after": after, "limit": limit}))
-    more = [f"more: --after {answer['next']}"] if answer["next"] else []
-    _print(answer, as_json, lambda: "\n".join([*map(_record, answer["records"]), *more]) or "no such record")
-
-
-async def _search(desk: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    async with desk.ledger() as ledger:
-        return await ledger.search(**wanted)
-
-
-@audit_app.command("show")
-def show_call(
-    call: Annotated[str, typer.Argument(help="the call's id")], as_json: AsJson = False, config: Config = None
-) -> None:
-    """Show one call: its records, its arguments, and the result that was released."""
-    found = asyncio.run(_show(_desk(config), call))
-    _print(found, as_json, lambda: _shown(found))
-
-
-async def _show(desk: Any, call: str) -> dict[str, Any]:
-    from gateway.errors import UsageError
-
-    async with desk.ledger() as ledger:
-        found = await ledger.show(call)
-    if found is None:
-        raise UsageError(f"no call {call!r} in this ledger: see `pointsman audit search` for the ids")
-    return found
-
-
-def _shown(found: dict[str, Any]) -> str:
-    from gateway import printing
-
-    lines = [_record(record) for record in found["records"]]
-    lines.append(f"arguments: {printing.as_line(found['arguments'])}")
-    text = found["text"] or (
-        printing.as_json(found["result"]) if found["result"] is not None else "no result"
-    )
-    return "\n".join([*lines, "result:", printing.safe(text, lines=True)])
-
-
-@audit_app.command("verify")
-def verify(as_json: AsJson = False, config: Config = None) -> None:
-    """Check every record against the chain and the signed checkpoints; exit 1 if one was changed."""
-    started = time.monotonic()
-    answer = asyncio.run(_verify(_desk(config)))
-    answer["seconds"] = round(time.monotonic() - started, 3)
-    _print(answer, as_json, lambda: _verified(answer))
-    raise typer.Exit(0 if answer["ok"] else 1)
-
-
-async def _verify(desk: Any) -> dict[str, Any]:
-    async with desk.ledger() as ledger:
-        return await ledger.verify()
-
-
-def _verified(answer: dict[str, Any]) -> str:
-    from gateway.printing import safe
-
-    if answer["ok"]:
-        lines = [f"{answer['records']} records are as they were written; head {answer['head'] or 'none'}"]
-    else:
-        count = len(answer["problems"]) + answer["more_problems"]
-        lines = [f"{count} problem{'s' if count != 1 else ''} in {answer['records']} records:"]
-        lines += [f"  {problem['kind']}: {problem['message']}" for problem in answer["problems"]]
-    return "\n".join(safe(line) for line in [*lines, *(f"note: {note}" for note in answer["notes"])])
-
-
-@audit_app.command("export")
-def export(
-    jsonl: Annotated[
-        bool, typer.Option("--jsonl", help="one JSON record a line (the only form so far)")
-    ] = True,
-    bodies: Annotated[bool, typer.Option("--bodies", help="with arguments and results")] = False,
-    after: Annotated[int, typer.Option(help="records after this number")] = 0,
-    config: Config = None,
-) -> None:
-    """Write every record to standard output, one JSON object a line."""
-    asyncio.run(_export(_desk(config), after, bodies))
-
-
-async def _export(desk: Any, after: int, bodies: bool) -> None:
-    from gateway.printing import as_line
-
-    async with desk.ledger() as ledger:
-        async for record in ledger.export(after=after, bodies=("arguments", "result") if bodies else ()):
-            typer.echo(as_line(record))
-
-
-def _record(record: dict[str, Any]) -> str:
-    from gateway.printing import safe
-
-    what = record.get("tool") or record.get("step") or record.get("server") or record.get("approval") or ""
-    said = record.get("code") or record.get("status") or record.get("verdict") or ""
-    parts = [
-        f"{record['seq']:>6}",
-        record["time"][:23] + "Z",
-        f"{record['kind']:<12}",
-        record.get("subject", "-"),
-        what,
-        said,
-    ]
-    parts += [f"[{', '.join(record['rules'])}]"] if record.get("rules") else []
-    parts += [f"{record['ms']:g} ms"] if record.get("ms") else []
-    parts += [record["call"]] if record.get("call") else []
-    return safe(" ".join(part for part in parts if part))
-
-
 commands: list[Command] = [
     Command("tokens", tokens_app),
     Command("policy", policy_app),
     Command("approvals", approvals_app),
-    Command("audit", audit_app),
 ]

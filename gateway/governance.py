@@ -99,6 +99,13 @@ class Desk:
         async with Store(self.database, readonly=True) as store:
             yield Ledger(store, Redactor(), Checkpoints.beside(self.database, self.settings.checkpoints))
 
+    async def prune(self, seconds: float) -> dict[str, Any]:
+        """Remove the bodies of what is older than this."""
+        if (answer := await self.ask("prune_ledger", {"older_than_seconds": seconds})) is not None:
+            return answer
+        async with self.records() as records:
+            return await records.ledger.prune(seconds, OPERATOR)
+
     # -- tokens ------------------------------------------------------------------------------------
 
     async def issue(self, subject: str, roles: list[str], expires: float | None) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -21,7 +21,7 @@ from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, LedgerUnavailab
 from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.types import Call, Decision, Replay, Subject
-from gateway.verification import Verification, contradiction, verify
+from gateway.verification import Verification, contradiction, pruned_through, verify
 from gateway.writing import Connection, Writing
 
 log = logging.getLogger("gateway.ledger")
@@ -33,7 +33,8 @@ CREATE TABLE IF NOT EXISTS records (
     record TEXT NOT NULL, body BLOB);
 CREATE INDEX IF NOT EXISTS records_call ON records (call) WHERE call <> '';
 CREATE INDEX IF NOT EXISTS records_case ON records (case_id, seq) WHERE case_id <> '';
-CREATE TABLE IF NOT EXISTS blobs (digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS blobs (
+    digest BLOB PRIMARY KEY, packed INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS open_calls (
     call TEXT PRIMARY KEY, seq INTEGER NOT NULL, owner INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS keys (
@@ -42,7 +43,11 @@ CREATE TABLE IF NOT EXISTS keys (
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 """
 
-ADDED = (("records", "body", "BLOB"), ("open_calls", "owner", "INTEGER NOT NULL DEFAULT 0"))
+ADDED = (
+    ("records", "body", "BLOB"),
+    ("open_calls", "owner", "INTEGER NOT NULL DEFAULT 0"),
+    ("blobs", "last", f"INTEGER NOT NULL DEFAULT {2**62}"),  # the last record that names it: not known
+)
 
 # What stands at the top of a record; whatever else is told about an event goes into its body.
 FIELDS = frozenset(
@@ -55,6 +60,7 @@ INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger on
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
+PRUNED = 5_000  # records whose bodies go in one transaction, so that calls come between
 PAY_SECONDS = 0.5
 LOOK_SECONDS = 5.0
 OWED = 10_000  # outcomes kept in memory while they cannot be written
@@ -63,7 +69,11 @@ BODIES = {"arguments": "arguments_blob", "result": "result_digest"}
 
 def now() -> str:
     """This moment as the ledger writes it: RFC 3339, UTC, microseconds."""
-    return datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return _time(datetime.now(UTC))
+
+
+def _time(moment: datetime) -> str:
+    return moment.isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 class Ledger:
@@ -280,6 +290,28 @@ class Ledger:
             self._close(connection, {**record, "control": "enforced", "call": call}, call, "unknown", None)
         return [call for call, _ in rows]
 
+    async def prune(self, seconds: float, by: Subject | None = None) -> dict[str, Any]:
+        """Remove arguments and results older than this; what is removed is recorded before it goes."""
+        before = _time(datetime.now(UTC) - timedelta(seconds=seconds))
+
+        def mark(connection: Writing) -> tuple[int, int]:
+            row = connection.execute("SELECT MIN(seq) FROM records WHERE time >= ?", (before,)).fetchone()
+            last = row[0] - 1 if row[0] is not None else (connection.head or _head(connection))[0]
+            done = pruned_through(connection)
+            if last > done:
+                append_record(
+                    connection, "retention", self.shaped(by, body={"through": last, "before": before})
+                )
+            return done, max(done, last)
+
+        done, through = await self.store.write(mark)
+        for start in range(done, through, PRUNED):
+            end = min(start + PRUNED, through)
+            await self.store.write(lambda c, start=start, end=end: _remove_bodies(c, start, end))
+        while await self.store.write(lambda c: _remove_blobs(c, through)):
+            pass
+        return {"through": through, "before": before}
+
     # -- reading -----------------------------------------------------------------------------------
 
     async def find_key(self, subject: Subject, key: str) -> Replay | None:
@@ -307,6 +339,11 @@ class Ledger:
         kind: str = "",
         verdict: str = "",
         call: str = "",
+        code: str = "",
+        status: str = "",
+        control: str = "",
+        since: str = "",
+        until: str = "",
         after: int = 0,
         limit: int = 100,
         newest: bool = False,
@@ -320,8 +357,13 @@ class Ledger:
             "verdict": verdict,
             "call": call,
         }
-        clauses = [f"{column} = ?" for column, value in wanted.items() if value]
-        values = [value for value in wanted.values() if value]
+        member = self.store.database.member
+        inside = {"code": code, "status": status, "control": control}
+        conditions = {f"{column} = ?": value for column, value in wanted.items()}
+        conditions |= {f"{member('record', name)} = ?": value for name, value in inside.items()}
+        conditions |= {"time >= ?": since, "time < ?": until}
+        clauses = [condition for condition, value in conditions.items() if value]
+        values = [value for value in conditions.values() if value]
         limit = max(1, min(int(limit), 1000))
         query = (
             f"SELECT seq, hash, record FROM records WHERE {' AND '.join(['seq > ?', *clauses])} "
@@ -359,13 +401,17 @@ class Ledger:
 
         return (await asyncio.to_thread(job)).as_dict()
 
-    async def export(self, *, after: int = 0, bodies: tuple[str, ...] = ()) -> AsyncIterator[dict[str, Any]]:
-        """Every record in order, a page at a time; with its `arguments` and its `result` where asked for."""
+    async def export(
+        self, *, after: int = 0, bodies: tuple[str, ...] = (), case: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Every record (of a case) in order, with its `arguments` and its `result` where asked for."""
         fields = [(name, BODIES[name]) for name in bodies]
 
         def page(connection: Connection, start: int) -> list[dict[str, Any]]:
+            of, values = (" AND case_id = ?", (case,)) if case else ("", ())
             rows = connection.execute(
-                "SELECT seq, hash, record FROM records WHERE seq > ? ORDER BY seq LIMIT ?", (start, PAGE)
+                f"SELECT seq, hash, record FROM records WHERE seq > ?{of} ORDER BY seq LIMIT ?",
+                (start, *values, PAGE),
             ).fetchall()
             records = [_record(row) for row in rows]
             for record in records:
@@ -398,7 +444,7 @@ def append_record(connection: Writing, kind: str, facts: Mapping[str, Any], body
     hashed = hashlib.sha256(text)
     get = record.get
     if body is not None and len(body) > INLINE:
-        _keep(connection, body)
+        _keep(connection, seq, body)
         body = None
     connection.add(
         "records",
@@ -458,11 +504,25 @@ def _spend(connection: Connection, approval: str, call: Call) -> None:
         )
 
 
-def _keep(connection: Connection, body: bytes) -> None:
+def _keep(connection: Connection, seq: int, body: bytes) -> None:
     connection.execute(
-        "INSERT INTO blobs VALUES (?, 1, ?) ON CONFLICT (digest) DO NOTHING",
-        (hashlib.sha256(body).digest(), zlib.compress(body, 1)),
+        "INSERT INTO blobs (digest, packed, last, body) VALUES (?, 1, ?, ?) "
+        "ON CONFLICT (digest) DO UPDATE SET last = excluded.last",
+        (hashlib.sha256(body).digest(), seq, zlib.compress(body, 1)),
     )
+
+
+def _remove_bodies(connection: Connection, start: int, end: int) -> None:
+    connection.execute(
+        "UPDATE records SET body = NULL WHERE seq > ? AND seq <= ? AND body IS NOT NULL", (start, end)
+    )
+
+
+def _remove_blobs(connection: Connection, through: int) -> int:
+    return connection.execute(
+        "DELETE FROM blobs WHERE digest IN (SELECT digest FROM blobs WHERE last <= ? LIMIT ?)",
+        (through, PAGE),
+    ).rowcount
 
 
 def read_body(connection: Connection, seq: int, name: bytes) -> bytes | None:

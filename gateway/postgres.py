@@ -197,6 +197,10 @@ class Postgres:
         execute("COMMIT")
         return connection
 
+    def member(self, column: str, name: str) -> str:
+        """How a member of a column's JSON object is written in a query."""
+        return f"({column}::json ->> '{name}')"
+
     def failed(self, error: Exception) -> bool:
         """Whether it is the server that fails (gone, full, read-only, locked) and not the job's own SQL."""
         psycopg = self._psycopg

@@ -90,9 +90,14 @@ class Sqlite:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={'FULL' if self._durability == 'full' else 'NORMAL'}")
             connection.execute("PRAGMA journal_size_limit=67108864")
+            connection.execute("PRAGMA secure_delete=ON")  # bodies that are pruned leave the file
             if self._durability != "full":
                 connection.wal = self.path.with_name(self.path.name + "-wal")
         return connection
+
+    def member(self, column: str, name: str) -> str:
+        """How a member of a column's JSON object is written in a query."""
+        return f"json_extract({column}, '$.{name}')"
 
     def failed(self, error: Exception) -> bool:
         """Whether it is the file that fails (full, locked, gone) and not the job's own SQL."""

@@ -25,6 +25,7 @@ class Verification:
     head: str = ""
     problems: list[dict[str, Any]] = field(default_factory=list)
     more: int = 0
+    pruned: int = 0  # the last record whose bodies retention has removed
     notes: list[str] = field(default_factory=list)
 
     def wrong(self, seq: int, kind: str, message: str) -> None:
@@ -42,6 +43,7 @@ class Verification:
             "head": self.head,
             "problems": self.problems,
             "more_problems": self.more,
+            "pruned_through": self.pruned,
             "notes": self.notes,
         }
 
@@ -51,10 +53,22 @@ def verify(connection: Writing, checkpoints: Checkpoints | None = None) -> Verif
     found = Verification()
     connection.snapshot()  # one moment, whatever is written meanwhile
     heads = _heads(connection, checkpoints, found)
+    found.pruned = pruned_through(connection)
     _chain(connection, heads, found)
     _bodies(connection, found)
     connection.execute("COMMIT")
     return found
+
+
+def pruned_through(connection: Connection) -> int:
+    """The last record whose bodies are gone by a retention that the ledger tells of."""
+    row = connection.execute(
+        "SELECT record FROM records WHERE kind = 'retention' ORDER BY seq DESC LIMIT 1"
+    ).fetchone()
+    record = _parse(row[0]) if row else None
+    body = record.get("body") if record else None
+    through = body.get("through") if isinstance(body, dict) else None
+    return through if isinstance(through, int) else 0
 
 
 def contradiction(connection: Connection, checkpoints: Checkpoints | None) -> str:
@@ -138,7 +152,7 @@ def _body(
     for name in BODIES:
         if not record.get(name):
             continue
-        if body is None and not _has_blob(connection, record[name]):
+        if body is None and seq > found.pruned and not _has_blob(connection, record[name]):
             found.wrong(seq, "body", f"record {seq}: the body behind its {name} is gone")
         elif body is not None and hashlib.sha256(body).hexdigest() != record[name]:
             found.wrong(

@@ -15,7 +15,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from gateway.cli_governance import approvals_app, audit_app, seconds, tokens_app
+from gateway.cli_audit import audit_app
+from gateway.cli_governance import approvals_app, seconds, tokens_app
 from gateway.errors import ApprovalError, LedgerUnavailable, UsageError
 from tests.gateway.records import ASK, FIXER, ROLLBACK, call, parts, text
 

@@ -61,7 +61,7 @@ class Undertaker:
         -*) all="${all%% ${g#-} *} ${all#* ${g#-} }";;
         *) all="$all$g ";;
     esac; done
-    for g in $all; do kill -9 -- "-$g"; done"""
+    for g in $all; do kill -9 "-$g"; done"""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None

@@ -43,7 +43,8 @@ with walk() as here:
         message = {"service": "orders", "message": "checkout fails"}
         pending = here.call(ana, "oncall__page", message)
         assert refusal(pending) == "approval_pending"
-        here.pointsman("approvals", "grant", pending.meta["pointsman/refusal"]["approval"])
+        approval = pending.meta["pointsman/refusal"]["approval"]
+        here.pointsman("approvals", "grant", approval, "--reason", "ana called me")
         assert here.call(ana, "oncall__page", message).content[0].text == "paged ana: checkout fails"
         assert refusal(here.call(ana, "oncall__page", message)) == "approval_pending"
 

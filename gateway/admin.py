@@ -148,6 +148,8 @@ def builtin_tools() -> list[Tool]:
     return [*(_tool(name, *about) for name, about in TOOLS.items()), *hosted.hosted_tools()]
 
 
+# They tell what other tools have told.
+TELLING = {name: ("private", "untrusted") for name in ("show_call", "search_ledger", "show_approval")}
 # Cut off by a crash, it may be made again: the same step then stands twice, which misleads nobody.
 REPEATABLE = frozenset(("record_step", "record_model"))
 
@@ -177,6 +179,7 @@ def _tool(name: str, description: str, reads: bool, schema: dict[str, Any]) -> T
         destructive=name in DESTRUCTIVE,
         idempotent=reads or name in REPEATABLE,
         open_world=False,
+        labels=TELLING.get(name, ()),
     )
 
 

@@ -151,7 +151,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         await reader.read()
         index = Index(catalogue)
         rules = directory(settings.policy)
-        policy = Policy.load(rules, catalogue.approved())
+        policy = Policy.load(rules, catalogue.approved(), labels=catalogue.labels())
         shared = store.database.shared  # what one gateway has sealed, every gateway must open
         sealer = Sealer(await ledger.secret("state key")) if shared else Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)

@@ -439,6 +439,11 @@ class Catalogue:
         """Every approved tool, also those whose public name is blocked."""
         return [tool for tools in self.by_server.values() for tool in tools.values()]
 
+    def labels(self) -> set[str]:
+        """Every label that a server or one of its tools is given, approved or not."""
+        entries = [server.entry for server in self.servers.values()]
+        return {label for entry in entries for label in entry.all_labels()}
+
     def upstream(self, name: str) -> Upstream:
         """What answers for a server just now; raises UpstreamFailed when there is nothing."""
         return self.connected(name).upstream

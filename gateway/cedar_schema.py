@@ -27,6 +27,7 @@ _BOOL = {"type": "Boolean"}
 _DATETIME = {"type": "Extension", "name": "datetime"}
 _DECIMAL = {"type": "Extension", "name": "decimal"}
 
+_CLOCK = {"hour": ({"type": "Long"}, True), "weekday": (_STRING, True)}
 _CASE = {
     "id": (_STRING, True),
     "run": (_STRING, True),
@@ -138,6 +139,7 @@ def _applies(resource: str, shape: Shape, verb: str, looks_at: frozenset[str] | 
         "args": (shape.cedar(), True),
         "environment": (_STRING, True),
         "now": (_DATETIME, True),
+        "clock": (_record(_CLOCK), True),
         "chain": (_STRINGS, True),
         "labels": (_STRINGS, True),
         "case": (_record(_CASE), False),

@@ -12,6 +12,7 @@ from typing import Any
 from gateway.errors import PolicyError
 from gateway.types import Rule
 
+_NOTES = re.compile(r'(?:\s|//[^\n]*\n|@\w+\s*(?:\(\s*"(?:[^"\\]|\\.)*"\s*\))?)*')
 _TOKEN = re.compile(r'//[^\n]*|"(?:[^"\\\n]|\\.)*"|;|[^\s]')
 
 
@@ -109,11 +110,15 @@ def locate(statement: Statement, message: str) -> tuple[int, int]:
 
 
 def _offset(text: str, message: str) -> int:
+    notes = _NOTES.match(text)
+    start = notes.end() if notes else 0  # what annotations say is not what is wrong
     named = re.findall(r"`([^`\n]+)`", message)
     for name in [n.partition(" in ")[0] for n in named if not n.startswith("policy")] + re.findall(
         r'"([^"\n]+)"', message
     ):
-        if (at := text.find(name)) >= 0:
+        if (at := text.find(f'"{name}"', start)) >= 0:
+            return at + 1
+        if (at := text.find(name, start)) >= 0:
             return at
     return 0
 

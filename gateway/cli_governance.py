@@ -113,7 +113,7 @@ def check_policy(
     desk = _desk(config)
     tools = asyncio.run(desk.tools())
     place = in_force(directory or desk.settings.policy)
-    policy = Policy.load(place, tools.values(), "none")
+    policy = Policy.load(place, tools.values(), "none", desk.labels())
     rules = [
         {"id": s.rule.id, "where": s.rule.where, "description": s.rule.description} for s in policy.statements
     ]

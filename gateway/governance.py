@@ -162,7 +162,7 @@ class Desk:
         async with self.records() as records:
             asked = await records.approvals.show(approval)
             tools = await self._tools(records)
-            policy = Policy.load(directory(self.settings.policy), tools.values())
+            policy = Policy.load(directory(self.settings.policy), tools.values(), labels=self.labels())
             check_approver(policy, OPERATOR, verb, asked, tools.get(asked.tool), self.settings.environment)
             decide = records.approvals.grant if verb == "grant" else records.approvals.deny
             return as_dict(await decide(approval, OPERATOR, reason))
@@ -176,8 +176,15 @@ class Desk:
         async with self.records() as records:
             return await self._tools(records)
 
+    def labels(self) -> set[str]:
+        """Every label of the servers file."""
+        return {label for entry in self._entries().values() for label in entry.all_labels()}
+
+    def _entries(self) -> dict[str, servers_file.ServerEntry]:
+        return servers_file.load(servers_file.locate(self.settings.servers, self.home)).servers
+
     async def _tools(self, records: Records) -> dict[str, Tool]:
-        entries = servers_file.load(servers_file.locate(self.settings.servers, self.home)).servers
+        entries = self._entries()
         tools = _builtin()
         for pin in await records.pins.all():
             if entry := entries.get(pin.server):
@@ -200,7 +207,7 @@ class Desk:
         if tool not in tools:
             near = ", ".join(name for name in tools if not name.startswith("gateway__")) or "none yet"
             raise UsageError(f"no approved tool {tool!r}: approved are {near}")
-        policy = Policy.load(directory(self.settings.policy), tools.values())
+        policy = Policy.load(directory(self.settings.policy), tools.values(), labels=self.labels())
         context = {"environment": self.settings.environment, **context}
         return {
             "subject": who.id,

@@ -176,6 +176,7 @@ class Ledger:
         """Record how the call ended, with its result (`packed`: as redacted); only then release it."""
         body = packed if packed is not None else self.redactor.pack(result)[0]
         record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
+        record["labels"] = list(call.tool.labels)  # what the run has seen from here on
         try:
             return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
         except LedgerUnavailable:

@@ -15,7 +15,7 @@ from gateway.caller import Caller
 from gateway.canonical import digest
 from gateway.catalogue import Catalogue
 from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, Refusal, RpcError, UpstreamFailed
-from gateway.labels import Labels
+from gateway.labels import Labels, Seen
 from gateway.ledger import Ledger
 from gateway.limits import Limits
 from gateway.policy import Policy
@@ -67,8 +67,8 @@ class Gateway:
         self.policy = policy
         self.redactor = redactor
         self.sealer = sealer
-        self.limits = Limits(settings)
-        self.labels = Labels()
+        self.limits = Limits(settings, ledger)
+        self.labels = Labels(ledger)
         self.builtin: dict[str, Upstream] = {}  # the servers that are parts of the gateway
         self._boot = "c_" + secrets.token_hex(6)
         self._calls = itertools.count(1)
@@ -85,24 +85,25 @@ class Gateway:
                     caller, method, params
                 )  # 3 find; arguments fit the pinned schema
                 call, params = self.accept(caller, target, params)
-                decision = self.decide(call)  # 4 decide
-                approval, recorded = await self.settle(call, decision)  # 5 settle approval and idempotency
-                if recorded is not None:
-                    return self.release(call, caller, recorded)
-                self.limits.spend(call)  # 6 spend
-                recorded = await self.intend(
-                    call, decision, approval
-                )  # 7 record the intent; nothing goes out before
-                if recorded is not None:
-                    return self.release(call, caller, recorded)
-                started = now_ms()
-                ending = await self.run(call, caller, target, params)  # 8 run
-                ending = self.check(call, target, ending)  # 9 check
-                await self.conclude(
-                    call, ending, now_ms() - started
-                )  # 10 record the outcome; nothing comes back before
-                return self.release(call, caller, ending)
+                with self.limits.use(subject, call.tool):
+                    seen = await self.labels.of(subject)
+                    decision = self.decide(call, seen)  # 4 decide
+                    approval, recorded = await self.settle(call, decision)  # 5 settle approval, idempotency
+                    if recorded is not None:
+                        return self.release(call, caller, recorded, seen)
+                    await self.limits.spend(call)  # 6 spend
+                    recorded = await self.intend(call, decision, approval)  # 7 record the intent, and go
+                    if recorded is not None:
+                        return self.release(call, caller, recorded, seen)
+                    started = now_ms()
+                    ending = await self.run(call, caller, target, params)  # 8 run
+                    ending = self.check(call, target, ending)  # 9 check
+                    await self.conclude(call, ending, now_ms() - started)  # 10 record the outcome, and release
+                    return self.release(call, caller, ending, seen)
         except Refusal as refusal:
+            return await self.refused(caller, method, params, call, refusal)
+        except LedgerError as error:
+            refusal = Refusal("ledger_unavailable", f"nothing was run: {error}", retry_after=5)
             return await self.refused(caller, method, params, call, refusal)
         finally:
             self._done(call)
@@ -147,9 +148,9 @@ class Gateway:
 
     # -- 4, 5, 7: may it -----------------------------------------------------------------------------
 
-    def decide(self, call: Call) -> Decision:
+    def decide(self, call: Call, seen: Seen) -> Decision:
         """What policy says, with the arguments and what this run has already seen."""
-        context = {"environment": self.settings.environment, "labels": self.labels.of(call.subject)}
+        context = {"environment": self.settings.environment, "labels": seen.labels()}
         decision = self.policy.decide(call.subject, call.verb, call.tool, call.arguments, context)
         if decision.verdict == "deny":
             raise denied(call, decision)
@@ -306,7 +307,6 @@ class Gateway:
         packed = None
         if call.tool.server != "gateway":
             packed, result = self.redactor.pack(self.targets.cleaned(target, result))
-            self.labels.saw(call)
         return Ending("error" if result.get("isError") is True else "ok", result, packed=packed)
 
     async def conclude(self, call: Call, ending: Ending, ms: float) -> None:
@@ -324,8 +324,10 @@ class Gateway:
             message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
             raise Refusal("ledger_unavailable", message) from None
 
-    def release(self, call: Call, caller: Caller, ending: Ending) -> dict[str, Any]:
+    def release(self, call: Call, caller: Caller, ending: Ending, seen: Seen) -> dict[str, Any]:
         """The result as the caller's era has it, with the call's id where the caller gave a key."""
+        if call.tool.labels:
+            seen.add(call.tool.labels)
         if ending.error is not None:
             raise ending.error
         if ending.refusal is not None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,7 @@ from gateway.scopes import (
     Selection,
     about_tools,
     concerns,
+    labels_named,
     looks_at_arguments,
     mentions,
     named_tools,
@@ -31,6 +32,9 @@ from gateway.scopes import (
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
+LABELS = frozenset(("private", "untrusted", "outward", "prod"))  # known although nothing may carry them
+WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+HOUR = timedelta(hours=1)
 _PLACE = re.compile(r" (?:in context for|on entity type) \S+")
 SHIPPED = Path(__file__).parent / "defaults" / "policy"
 
@@ -55,8 +59,10 @@ class Policy:
         tools: Iterable[Tool],
         unknown: Unknown = "registered",
         before: Policy | None = None,
+        labels: Iterable[str] = (),
     ) -> None:
         self.tools = tuple(tools)
+        self.labels = frozenset(labels) | LABELS | {label for tool in self.tools for label in tool.labels}
         self.statements = statements
         self.waiting: list[str] = []  # rules that name tools nobody has approved yet; they match nothing
         self._schemas = Schemas(self.tools, before._schemas if before is not None else None)
@@ -80,6 +86,7 @@ class Policy:
         source: str | Path | Iterable[str | Path],
         tools: Iterable[Tool] = (),
         unknown: Unknown = "registered",
+        labels: Iterable[str] = (),
     ) -> Policy:
         """The policies of a directory (its *.cedar files) or of these files, checked against these tools.
 
@@ -95,8 +102,8 @@ class Policy:
                 raise PolicyError(
                     f"{place}: holds no *.cedar file; put one there, or copy the shipped default.cedar"
                 )
-            return cls(read_files(files, base), tools, unknown)
-        return cls(read_files([Path(file) for file in source]), tools, unknown)
+            return cls(read_files(files, base), tools, unknown, labels=labels)
+        return cls(read_files([Path(file) for file in source]), tools, unknown, labels=labels)
 
     @classmethod
     def parse(cls, text: str, tools: Iterable[Tool] = (), file: str = "policy.cedar") -> Policy:
@@ -116,8 +123,19 @@ class Policy:
                 message = _PLACE.sub("", message)  # it comes once for every action and type checked
                 name = "" if statement.rule.id == statement.rule.where else f"{statement.rule.id}: "
                 problems.setdefault(f"{statement.file}:{line}:{column}: {name}{message}{_hint(message)}")
+            if unknown != "any":
+                problems |= dict.fromkeys(self._unknown_labels(statement))
         if problems:
             raise PolicyError("\n".join(problems))
+
+    def _unknown_labels(self, statement: Statement) -> Iterator[str]:
+        """What is wrong with a rule that looks for labels which nothing carries: it would never match."""
+        for label in sorted(labels_named(statement.parsed) - self.labels):
+            line, column = locate(statement, f'"{label}"')
+            yield (
+                f"{statement.file}:{line}:{column}: {statement.rule.id}: no server or tool carries the label "
+                f"{label!r}; known are {', '.join(sorted(self.labels))}"
+            )
 
     def _errors(self, statement: Statement, text: str) -> list[Any]:
         """What Cedar finds wrong with the statement, for the first tools it does not fit."""
@@ -147,11 +165,11 @@ class Policy:
         return without_tools(statement.parsed, absent)
 
     def reloaded(
-        self, source: str | Path, tools: Iterable[Tool] | None = None
+        self, source: str | Path, tools: Iterable[Tool] | None = None, labels: Iterable[str] = ()
     ) -> tuple[Policy, PolicyError | None]:
         """The policies as they stand on disk now; this very set, and why, when those do not fit."""
         try:
-            return Policy.load(source, self.tools if tools is None else tools), None
+            return Policy.load(source, self.tools if tools is None else tools, labels=labels), None
         except PolicyError as error:
             return self, error
 
@@ -190,7 +208,25 @@ class Policy:
         request = self._ask(subject, "request", tool, arguments, context)
         if request.verdict == "call":
             return Decision("request", (*request.rules, *call.rules), policy=self.digest)
-        return Decision("deny", _both(call.rules, request.rules), request.errors, self.digest)
+        wait = self._opens(subject, tool, arguments, context or {})
+        return Decision("deny", _both(call.rules, request.rules), request.errors, self.digest, wait)
+
+    def _opens(
+        self,
+        subject: Subject,
+        tool: Tool,
+        arguments: Mapping[str, Any],
+        context: Mapping[str, Any],
+    ) -> float | None:
+        """Seconds until an hour of the next week in which it is not denied, by rules that read the clock."""
+        reading = [g for g in ("call", "request") if "clock" in self._scopes.select(subject, g, tool).reads]
+        moment = _time(context.get("now"))
+        hour = moment.replace(minute=0, second=0, microsecond=0)
+        for ahead in range(1, 7 * 24 + 1) if reading else ():
+            then = {**context, "now": hour + ahead * HOUR}
+            if any(self._ask(subject, g, tool, arguments, then).verdict == "call" for g in reading):
+                return (hour + ahead * HOUR - moment).total_seconds()
+        return None
 
     def may_approve(
         self,
@@ -311,8 +347,16 @@ def _case(subject: Subject, told: Any) -> dict[str, Any] | None:
     return case
 
 
-def _moment(moment: Any) -> dict[str, Any]:
-    moment = moment if isinstance(moment, datetime) else datetime.now(UTC)
+def _time(told: Any) -> datetime:
+    return told.astimezone() if isinstance(told, datetime) else datetime.now().astimezone()
+
+
+def _clock(moment: datetime) -> dict[str, Any]:
+    """The time as people say it where the gateway stands."""
+    return {"hour": moment.hour, "weekday": WEEKDAYS[moment.weekday()]}
+
+
+def _moment(moment: datetime) -> dict[str, Any]:
     return {
         "__extn": {"fn": "datetime", "arg": moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + "000Z"}
     }
@@ -320,7 +364,8 @@ def _moment(moment: Any) -> dict[str, Any]:
 
 MAKERS: dict[str, Callable[[Subject, Mapping[str, Any]], Any]] = {
     "environment": lambda subject, context: str(context.get("environment") or ""),
-    "now": lambda subject, context: _moment(context.get("now")),
+    "now": lambda subject, context: _moment(_time(context.get("now"))),
+    "clock": lambda subject, context: _clock(_time(context.get("now"))),
     "chain": lambda subject, context: list(subject.chain),
     "labels": lambda subject, context: sorted(context.get("labels") or ()),
 }

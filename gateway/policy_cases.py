@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from gateway.types import Decision, Subject, Tool
 
 KEYS = frozenset(
     """name subject roles chain case tool arguments context verb expect rules
-    approver approver_roles""".split()  # noqa: SIM905
+    approver approver_roles approvals""".split()  # noqa: SIM905
 )
 
 
@@ -29,12 +30,14 @@ class Outcome:
     expected: str
     got: Decision
     wanted_rules: tuple[str, ...] = ()
+    wanted_approvals: int = 0  # 0: any number
 
     @property
     def passed(self) -> bool:
         """Whether the verdict, and the rules where the case names them, are as expected."""
         rules = {rule.id for rule in self.got.rules}
-        return self.got.verdict == self.expected and rules.issuperset(self.wanted_rules)
+        persons = self.wanted_approvals in (0, self.got.approvals)
+        return self.got.verdict == self.expected and rules.issuperset(self.wanted_rules) and persons
 
     def as_dict(self) -> dict[str, Any]:
         """As `policy test --json` prints it."""
@@ -44,6 +47,7 @@ class Outcome:
             "passed": self.passed,
             "expected": self.expected,
             "got": self.got.verdict,
+            "approvals": self.got.approvals,
             "rules": [rule.id for rule in self.got.rules],
             "errors": list(self.got.errors),
         }
@@ -111,11 +115,21 @@ def _run(policy: Policy, tools: dict[str, Tool], case: Any, where: str) -> Outco
     subject = Subject(
         case["subject"], tuple(case.get("roles", ())), tuple(case.get("chain", ())), case.get("case", "")
     )
-    arguments, context = case.get("arguments", {}), case.get("context", {})
+    arguments, context = case.get("arguments", {}), dict(case.get("context", {}))
+    if isinstance(context.get("now"), str):
+        context["now"] = _moment(context["now"], where)
     if "approver" in case:
         approver = Subject(case["approver"], tuple(case.get("approver_roles", ())))
         got = policy.may_approve(approver, tool, arguments, subject, context)
     else:
         got = policy.decide(subject, case.get("verb", "call"), tool, arguments, context)
     name = case.get("name") or f"{subject.id} {tool.public}"
-    return Outcome(name, where, case["expect"], got, tuple(case.get("rules", ())))
+    rules, approvals = tuple(case.get("rules", ())), int(case.get("approvals", 0))
+    return Outcome(name, where, case["expect"], got, rules, approvals)
+
+
+def _moment(text: str, where: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise PolicyError(f'{where}: now is {text!r}; write a time like "2026-11-28 23:15"') from None

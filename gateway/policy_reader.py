@@ -15,6 +15,7 @@ from gateway.policy import Policy
 
 log = logging.getLogger("gateway.policy")
 POLL_SECONDS = 1.0
+PROBLEM = 4_000  # characters of what is wrong that the ledger keeps
 
 
 class PolicyReader:
@@ -30,10 +31,12 @@ class PolicyReader:
         stamp = _stamp(self._place)
         if stamp == self._seen:
             return
-        tools = self._gateway.catalogue.approved()
-        fresh, problem = await asyncio.to_thread(self._gateway.policy.reloaded, self._place, tools)
+        catalogue, before = self._gateway.catalogue, self._gateway.policy
+        told = (self._place, catalogue.approved(), catalogue.labels())
+        fresh, problem = await asyncio.to_thread(before.reloaded, *told)
         if problem is not None:
             log.error("policy not taken over: %s; the one before stays in force", problem)
+            await self.note("rejected", before, problem=str(problem)[:PROBLEM])
         elif fresh.digest != self._gateway.policy.digest:
             await self.note("changed", fresh)  # before the first decision by it
             self._gateway.policy = fresh
@@ -44,11 +47,14 @@ class PolicyReader:
                 listener("tools", "")
         self._seen = stamp
 
-    async def note(self, status: str, policy: Policy) -> None:
-        """Write down which policies are in force: their digest, which intents carry, files and rules."""
+    async def note(self, status: str, policy: Policy, **more: str) -> None:
+        """Write down which policies are in force (`policy`: the digest that intents carry) and what was read.
+
+        `loaded` and `changed` took the files over, `rejected` did not and says why.
+        """
         files = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in _files(self._place)}
         rules = [statement.rule.id for statement in policy.statements]
-        body: dict[str, Any] = {"files": files, "rules_in_force": rules}
+        body: dict[str, Any] = {"files": files, "rules_in_force": rules, **more}
         await self._gateway.ledger.append("policy", OURSELVES, status=status, policy=policy.digest, body=body)
 
     async def watch(self) -> None:

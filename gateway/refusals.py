@@ -22,7 +22,14 @@ def why_not(decision: Decision) -> str:
 def denied(call: Call, decision: Decision) -> Refusal:
     """Policy said no: by which rule, or because no rule said yes."""
     message = f"{call.subject.id} may not {call.verb} {call.tool.public}: {why_not(decision)}"
-    return Refusal("denied", message, rules=decision.rules)
+    if decision.retry_after is not None:
+        message += f" It will be another decision in {_span(decision.retry_after)}."
+    return Refusal("denied", message, rules=decision.rules, retry_after=decision.retry_after)
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds // 60) + 1
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def waiting(call: Call, decision: Decision, approval: Approval) -> Refusal:

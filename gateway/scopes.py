@@ -17,7 +17,7 @@ from gateway.types import Subject, Tool
 
 TYPES = {"agent": "Agent", "user": "User"}
 ARGS = {".": {"left": {"Var": "context"}, "attr": "args"}}
-EVERYTHING = ("args", "environment", "now", "chain", "labels", "case", "requester")
+EVERYTHING = ("args", "environment", "now", "clock", "chain", "labels", "case", "requester")
 REMEMBERED = 8_192
 Uid = tuple[str, str]
 
@@ -170,6 +170,30 @@ def mentions(policy: Mapping[str, Any]) -> tuple[list[str], bool]:
                 by_name = True
             pending.extend(node.values())
     return list(names), by_name
+
+
+def labels_named(policy: Mapping[str, Any]) -> set[str]:
+    """The labels a policy looks for, among those of a run or of a tool."""
+    words: set[str] = set()
+    pending: list[Any] = [policy]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, list):
+            pending.extend(node)
+        elif isinstance(node, dict):
+            pending.extend(node.values())
+            left, right = node.get("left"), node.get("right")
+            for about, among in ((left, right), (right, left)):
+                if _is_labels(about):
+                    fixed = (_fixed(among, many=False) or []) + (_fixed(among, many=True) or [])
+                    values = [item["Value"] if isinstance(item, dict) else item for item in fixed]
+                    words.update(value for value in values if isinstance(value, str))
+    return words
+
+
+def _is_labels(node: Any) -> bool:
+    path = node.get(".") if isinstance(node, dict) else None
+    return isinstance(path, dict) and path.get("attr") == "labels" and "Var" in (path.get("left") or {})
 
 
 def named_tools(policy: Mapping[str, Any]) -> list[str]:

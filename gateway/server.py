@@ -163,6 +163,8 @@ def make_tool(entry: ServerEntry, name: str, public: str, definition: dict[str, 
         open_world=bool(over.get("openWorld", hints.get("openWorldHint") is not False)),
         labels=(*entry.labels, *over.get("labels", ())),
         undo=str(over.get("undo", "")),
+        at_once=int(over.get("atOnce", 0)),
+        per_minute=int(over.get("perMinute", 0)),
     )
 
 

@@ -17,7 +17,8 @@ OPENABLE = ("sampling", "elicitation", "roots", "instructions", "meta")
 ISOLATION = ("shared", "principal", "session")
 OURSELVES = ("gateway", "hosted")  # the built-in servers
 OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation", "credentials"))
-OVERRIDES = frozenset(("readOnly", "destructive", "idempotent", "openWorld", "labels", "undo"))
+HINTS = ("readOnly", "destructive", "idempotent", "openWorld")
+OVERRIDES = frozenset((*HINTS, "labels", "undo", "atOnce", "perMinute"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 _REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
 
@@ -45,6 +46,10 @@ class ServerEntry:
     def transport(self) -> str:
         """How the server is reached: "http" or "stdio"."""
         return "http" if self.url else "stdio"
+
+    def all_labels(self) -> set[str]:
+        """The labels it and its tools are given."""
+        return {*self.labels, *(label for over in self.tools.values() for label in over.get("labels", ()))}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -172,6 +177,7 @@ def parse_entry(name: str, body: Any) -> ServerEntry:
         )
     for tool, override in ours.get("tools", {}).items():
         _known(f"{name}.{tool}", override, OVERRIDES)
+        _limits(f"{name}.{tool}", override)
     if ours.get("pin", "approve") not in ("approve", "trust"):
         raise UsageError(f'server {name!r} has pin {ours["pin"]!r}; write "approve" or "trust"')
     if ours.get("isolation", "") not in ("", *ISOLATION):
@@ -216,6 +222,13 @@ def _known(name: str, body: Any, known: frozenset[str]) -> None:
     if not isinstance(body, dict) or not set(body) <= known:
         extra = sorted(set(body) - known) if isinstance(body, dict) else body
         raise UsageError(f"{name!r} has unknown settings {extra}; known are {', '.join(sorted(known))}")
+
+
+def _limits(name: str, override: dict[str, Any]) -> None:
+    for key in ("atOnce", "perMinute"):
+        value = override.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+            raise UsageError(f"{name!r} has {key} {value!r}; write a whole number, 0 for no limit")
 
 
 def _strings(name: str, what: str, value: Any) -> dict[str, str]:

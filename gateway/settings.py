@@ -57,7 +57,7 @@ class Settings(BaseSettings):
     connect_seconds: float = Field(10, gt=0, description="deadline of reaching a tool server")
     max_concurrent: int = Field(256, ge=1, description="calls of one subject in flight at once")
     max_per_minute: int = Field(0, ge=0, description="calls of one subject a minute; 0: no limit")
-    max_per_run: int = Field(0, ge=0, description="calls of one run altogether; 0: no limit")
+    max_per_case: int = Field(0, ge=0, description="calls of one case altogether; 0: no limit")
     max_sessions: int = Field(10_000, ge=1, description="legacy sessions held open at once")
     session_idle_seconds: float = Field(
         1800, gt=0, description="after which an unused legacy session is closed"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from gateway.labels import scope_of
 from gateway.ledger import Ledger
 from gateway.policy import Policy
 from gateway.types import Subject, Tool
@@ -36,9 +37,9 @@ async def simulate(ledger: Ledger, policy: Policy, environment: str = "", after:
     async for record in ledger.export(after=after, bodies=("arguments",)):
         tool = tools.get(record.get("tool", ""))
         before = record.get("verdict") if record["kind"] == "intent" else REFUSED.get(record.get("code", ""))
-        scope = record.get("run") or record.get("case") or record.get("subject", "")
-        if record["kind"] == "outcome" and tool is not None and tool.server != "gateway":
-            seen[scope].update(tool.labels)  # what the run has read from here on
+        scope = scope_of(record.get("run", ""), record.get("case", ""), record.get("subject", ""))
+        if record["kind"] == "outcome":
+            seen[scope].update(record.get("labels", ()))  # what the run has read from here on
         elif record["kind"] in ("intent", "refusal") and before and record.get("verb") == "call":
             found.calls += 1
             context = {"environment": environment, "labels": seen[scope]}

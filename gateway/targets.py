@@ -93,7 +93,17 @@ class Targets:
         behind = self._catalogue.servers.get(server)
         stands = behind.stands if behind is not None else ""
         public = f"{server}:{name}"[:300]
-        return Tool(server, name, public, {}, stands, read_only=True, destructive=False, idempotent=True)
+        return Tool(
+            server,
+            name,
+            public,
+            {},
+            stands,
+            read_only=True,
+            destructive=False,
+            idempotent=True,
+            labels=behind.entry.labels if behind is not None else (),
+        )
 
     def outgoing(self, target: Target, params: dict[str, Any]) -> dict[str, Any]:
         """The parameters under the server's own names."""

@@ -55,6 +55,8 @@ class Tool:
     open_world: bool = True
     labels: tuple[str, ...] = ()
     undo: str = ""  # what undoes a call of it, in the operator's words
+    at_once: int = 0  # calls of one subject in flight; 0: no limit, as with the next
+    per_minute: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ class Decision:
     rules: tuple[Rule, ...] = ()
     errors: tuple[str, ...] = ()
     policy: str = ""  # digest of the policy set
+    retry_after: float | None = None  # seconds until the clock alone would make it another decision
 
     @property
     def approvals(self) -> int:

@@ -212,7 +212,7 @@ async def test_too_many_calls_at_once_are_refused_for_that_subject_only(
 ) -> None:
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}, max_concurrent=1) as app:
         slow = asyncio.create_task(call(app, LOGS, "fake__slow", {"seconds": 1}))
-        assert await asyncio.to_thread(until, lambda: app.gateway.limits._running)
+        assert await asyncio.to_thread(until, lambda: app.gateway.limits._flow._running)
         assert code(await call(app, LOGS, "fake__read")) == "limit_exceeded"
         assert code(await call(app, OPERATOR, "gateway__list_tokens")) == ""
         assert words(await slow) == "awake"

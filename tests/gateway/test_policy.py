@@ -12,6 +12,7 @@ import cedarpy
 import pytest
 
 from gateway.cedar_schema import Schemas, schema_of
+from gateway.cedar_text import read_text
 from gateway.cedar_values import encode, shape_of
 from gateway.errors import PolicyError
 from gateway.policy import SHIPPED, Policy
@@ -112,6 +113,7 @@ def test_every_part_of_the_context_can_be_asked_about() -> None:
         'context.labels.contains("private")': {"labels": ["private"]},
         'context.now > datetime("2026-01-01T00:00:00Z")': {"now": datetime(2026, 6, 1, tzinfo=UTC)},
         'context.now.toTime() > duration("8h")': {"now": datetime(2026, 6, 1, 9, tzinfo=UTC)},
+        'context.clock.hour == 9 && context.clock.weekday == "monday"': {"now": datetime(2026, 6, 1, 9)},
         'context has case && context.case has severity && context.case.severity == "high"': {
             "case": {"severity": "high"}
         },
@@ -429,7 +431,7 @@ def _cedar(
         *({"uid": parent, "attrs": {}, "parents": []} for parent in parents),
     ]
     now = {"__extn": {"fn": "datetime", "arg": "2026-01-01T00:00:00Z"}}
-    full = {**context, "args": arguments, "now": now, "chain": []}
+    full = {**context, "args": arguments, "now": now, "clock": {"hour": 0, "weekday": "monday"}, "chain": []}
     request = {
         "principal": who,
         "action": {"type": "Action", "id": f"{group}/{target.public}"},
@@ -676,3 +678,70 @@ def test_a_misspelt_tool_of_a_known_server_is_an_error() -> None:
         Policy.parse(text, [TRANSFER])
     with pytest.raises(PolicyError, match="unrecognized action"):
         Policy.parse('forbid (principal, action == Action::"cal/shop__buy", resource);', [TRANSFER])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        'resource.labels.contains("privat")',
+        'context.labels.contains("privat")',
+        'context.labels.containsAny(["private", "privat"])',
+        '["privat"].containsAll(resource.labels)',
+        'context.labels == ["privat"]',
+    ],
+)
+def test_a_rule_that_looks_for_a_label_nothing_carries_is_an_error(condition: str) -> None:
+    text = f'@id("l") @description("privat")\nforbid (principal, action, resource)\n  when {{ {condition} }};'
+    column = len("  when { ") + condition.index('"privat"') + 2
+    with pytest.raises(PolicyError) as error:
+        Policy.parse(text, [GET])
+    assert str(error.value).startswith(f"policy.cedar:3:{column}: l: no server or tool carries"), error.value
+    assert Policy.parse(text, [tool("mail", "read", labels=("privat",))])
+    assert Policy(read_text(text), [GET], labels=("privat",))
+
+
+QUIET = """
+@id("go") permit (principal, action in Action::"call", resource);
+@id("night") @description("Nothing changes at night or on sundays.")
+forbid (principal, action in [Action::"call", Action::"request"], resource)
+when { context.clock.hour < 7 || context.clock.hour >= 22 || context.clock.weekday == "sunday" };
+"""
+
+
+@pytest.mark.parametrize(
+    ("moment", "verdict", "wait"),
+    [
+        ("2026-11-27T12:30:00", "call", None),  # a friday
+        ("2026-11-27T06:59:00", "deny", 60),
+        ("2026-11-27T22:00:00", "deny", 9 * 3600),
+        ("2026-11-28T23:15:00", "deny", 31.75 * 3600),  # over the sunday
+    ],
+)
+def test_a_refusal_in_quiet_hours_says_when_they_end(moment: str, verdict: str, wait: float | None) -> None:
+    policy = Policy.parse(QUIET, [GET])
+    for when in (datetime.fromisoformat(moment), datetime.fromisoformat(moment).astimezone(UTC)):
+        decision = policy.decide(LOGS, "call", GET, {}, {"now": when})
+        assert (decision.verdict, decision.retry_after) == (verdict, wait)
+
+
+def test_a_refusal_for_another_reason_promises_nothing() -> None:
+    never = QUIET + 'forbid (principal, action, resource) when { context.labels.contains("private") };'
+    decision = Policy.parse(never, [GET]).decide(LOGS, "call", GET, {}, {"labels": ["private"]})
+    assert (decision.verdict, decision.retry_after) == ("deny", None)
+
+
+@pytest.mark.parametrize("word", ["0", "10", "two", "", "1.5", "-1"])
+def test_a_number_of_persons_that_is_none_is_an_error(word: str) -> None:
+    with pytest.raises(PolicyError, match=r"policy\.cedar:1:1: @approvals says how many persons"):
+        Policy.parse(f'@approvals("{word}") permit (principal, action, resource);', [GET])
+
+
+def test_the_strictest_deciding_rule_says_how_many_persons_agree() -> None:
+    text = (
+        'permit (principal, action in Action::"request", resource);\n'
+        '@approvals("3") forbid (principal, action == Action::"call/bank__transfer", resource)'
+        " when { context.args has i && context.args.i > 5 };"
+    )
+    policy = Policy.parse(text, [TRANSFER])
+    asked = [policy.decide(LOGS, "call", TRANSFER, {"s": "x", "i": i}) for i in (5, 6)]
+    assert [(decision.verdict, decision.approvals) for decision in asked] == [("request", 1), ("request", 3)]

@@ -50,6 +50,11 @@ async def test_a_changed_policy_decides_the_next_call_and_a_wrong_one_does_not(t
         assert until(lambda: "not taken over" in log.read_text()), log.read_text()
         assert "test.cedar:13:1: no-more: " in log.read_text()
         assert (await read(running, token)).startswith("denied:")  # by the set before
+        told = pointsman(running, "audit", "search", "--kind", "policy", "--json").stdout
+        *_, before, rejected = json.loads(told)["records"]
+        assert (before["status"], rejected["status"]) == ("changed", "rejected")
+        assert rejected["policy"] == before["policy"]  # which is still in force
+        assert rejected["body"]["problem"].startswith("test.cedar:13:1: no-more: ")
 
         policy.write_text(POLICY)
         assert until(lambda: "4 rules of" in log.read_text()), log.read_text()

@@ -122,9 +122,11 @@ def write_files(directory: Path, servers: dict[str, Any], policy: str = POLICY) 
 
 
 @asynccontextmanager
-async def app_with(directory: Path, servers: dict[str, Any], **settings: Any) -> AsyncIterator[App]:
+async def app_with(
+    directory: Path, servers: dict[str, Any], policy: str = POLICY, **settings: Any
+) -> AsyncIterator[App]:
     """A gateway in this process, connected to every server."""
-    loaded = write_files(directory, servers).model_copy(update=settings)
+    loaded = write_files(directory, servers, policy).model_copy(update=settings)
     async with open_app(loaded, directory / "home") as app:
         app.start()
         for server in app.catalogue.servers.values():

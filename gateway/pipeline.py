@@ -98,9 +98,7 @@ class Gateway:
                     started = now_ms()
                     ending = await self.run(call, caller, target, params)  # 8 run
                     ending = self.check(call, target, ending)  # 9 check
-                    await self.conclude(
-                        call, ending, now_ms() - started
-                    )  # 10 record the outcome, and release
+                    await self.conclude(call, ending, now_ms() - started)  # 10 record the outcome
                     return self.release(call, caller, ending, seen)
         except Refusal as refusal:
             return await self.refused(caller, method, params, call, refusal)

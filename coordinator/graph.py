@@ -123,6 +123,7 @@ def _summary(finding: Finding) -> dict[str, Any]:
         "specialist": finding.specialist,
         "mode": finding.mode,
         "model": finding.model,
+        "usage": finding.usage.model_dump(mode="json") if finding.usage else None,
         "status": finding.status,
         "summary": finding.summary,
         "causes": [

@@ -146,11 +146,13 @@ def _work(report: Report) -> list[str]:
         f"| {w.specialist} | {w.mode} | {w.status} | {w.calls} | {w.seconds:.1f} s | {_cell(w.summary)} |"
         for w in report.work
     ]
-    return (
-        ["| Specialist | Mode | Outcome | Calls | Time | In short |", "|---|---|---|---|---|---|", *rows]
-        if rows
-        else []
-    )
+    if not rows:
+        return []
+    models = [
+        f"- {w.specialist} asked {w.model or 'a model'}: {w.tokens} tokens" for w in report.work if w.tokens
+    ]
+    head = ["| Specialist | Mode | Outcome | Calls | Time | In short |", "|---|---|---|---|---|---|"]
+    return [*head, *rows, *([""] if models else []), *models]
 
 
 def _evidence(report: Report) -> list[str]:

@@ -116,6 +116,7 @@ class Work(Value):
     calls: int
     seconds: float
     model: str = ""
+    tokens: int = 0  # what a hosted model read and wrote
 
 
 class LedgerRange(Value):

@@ -68,6 +68,8 @@ class CloudSpecialist:
         try:
             async with limit:
                 await use.begin()
+                if self._settings.hosted and not (use.hosted or self.card.tools):
+                    return self._nothing_to_look_with(task, use)
                 answer = await self._answer(task, tools, use)
         except TimeoutError as error:
             if not limit.expired():
@@ -79,6 +81,19 @@ class CloudSpecialist:
         if tools.waiting:
             changes |= {"status": "found", "actions": (*tools.waiting, *found.actions)}
         return found.model_copy(update=changes)
+
+    def _nothing_to_look_with(self, task: Task, use: ModelUse) -> Finding:
+        """An abstention: what a model knows by heart is no finding, and would cost the same."""
+        why = "Policy permits none of the hosted tools that this specialist looks with."
+        name = self.card.name
+        return Finding(
+            task=task.id,
+            specialist=name,
+            mode="cloud",
+            status="abstained",
+            summary=why,
+            missing=tuple(use.notes),
+        )
 
     async def _answer(self, task: Task, tools: ModelTools, use: ModelUse) -> Any:
         """What the model fills in, going on with the case's thread if the provider still has it."""

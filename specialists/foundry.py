@@ -40,6 +40,8 @@ except ImportError as error:
     ) from error
 
 log = logging.getLogger(__name__)
+# At debug level the framework repeats what a provider says, in which the token may stand.
+logging.getLogger("agent_framework").setLevel(logging.INFO)
 
 FORM = "Answer"
 

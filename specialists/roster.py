@@ -19,6 +19,8 @@ BUILT_IN = {
     "runbooks": "specialists.local.runbooks:RunbooksSpecialist",
     "remediation": "specialists.local.remediation:RemediationSpecialist",
 }
+# Only on the roster while it is set to cloud mode: it has no rules to work by here.
+CLOUD_ONLY = {"research": "specialists.research:ResearchSpecialist"}
 
 
 class Roster:
@@ -30,10 +32,15 @@ class Roster:
         for name, chosen in settings.specialists.items():
             if name in self._paths:
                 continue
+            if name in CLOUD_ONLY and not isinstance(chosen, Remote):
+                if isinstance(chosen, Cloud):
+                    self._paths[name] = CLOUD_ONLY[name]
+                continue
             if not isinstance(chosen, Remote):
+                known = [*self._paths, *CLOUD_ONLY]
                 raise SettingsError(
                     f"{settings.source or 'environment'}: [specialists.{name}]: nobody of that name; "
-                    f'{nearest(name, self._paths)} An own specialist needs class = "module:NAME", '
+                    f'{nearest(name, known)} An own specialist needs class = "module:NAME", '
                     'one served elsewhere mode = "remote" and a url.'
                 )
             self._paths[name] = ""  # all there is of it here is its address
@@ -122,6 +129,11 @@ class Roster:
 
     def _path(self, name: str) -> str:
         if name not in self._paths:
+            if name in CLOUD_ONLY:
+                raise UnknownSpecialist(
+                    f"specialist {name!r}: works in cloud mode only; "
+                    f"`pointsman specialists set {name} --mode cloud --base-url URL --model NAME`"
+                )
             raise UnknownSpecialist(f"specialist {name!r}: not on the roster; {nearest(name, self._paths)}")
         return self._paths[name]
 

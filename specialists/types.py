@@ -137,6 +137,11 @@ class Finding(Value):
     dropped: int = 0  # claims dropped because their evidence did not stand
     usage: Usage | None = None  # what a hosted model cost, also where the local specialist answered instead
 
+    @property
+    def tokens(self) -> int:
+        """The tokens a hosted model read and wrote for this finding."""
+        return self.usage.input_tokens + self.usage.output_tokens if self.usage else 0
+
 
 class Progress(Value):
     """Something that happened on the way, for the person who waits."""

@@ -78,3 +78,15 @@ def test_a_table_for_nobody_is_an_error_that_names_the_nearest(roster):
 def test_asking_for_nobody_is_an_error_that_names_the_nearest(roster):
     with pytest.raises(UnknownSpecialist, match="did you mean 'metrics'"):
         roster("").specialist("metric")
+
+
+def test_research_is_on_the_roster_in_cloud_mode_only(tmp_path):
+    cloud = '[specialists.research]\nmode = "cloud"\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n'
+    file = tmp_path / "pointsman.toml"
+    file.write_text(cloud)
+    assert "research" in Roster.from_settings(SpecialistsSettings.load(file)).names()
+    file.write_text(cloud.replace('"cloud"', '"local"'))
+    roster = Roster.from_settings(SpecialistsSettings.load(file))
+    assert "research" not in roster.names()
+    with pytest.raises(UnknownSpecialist, match="cloud mode only"):
+        roster.card("research")

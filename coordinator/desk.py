@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordinator.gates import Thresholds
-from coordinator.gateway_client import Access, GatewayClient
+from coordinator.gateway_client import SPECIALIST_TOKEN_SECONDS, Access, GatewayClient
 from specialists.link import Pool
 from specialists.toolbox import Toolbox
 from specialists.types import Progress
@@ -43,7 +43,10 @@ class Desk:
     @asynccontextmanager
     async def toolbox(self, specialist: str, task: str) -> AsyncIterator[Toolbox]:
         """A toolbox for one specialist and one task, with a token that serves nothing else."""
-        token = await self.gateway.issue_token(f"agent:{specialist}", ROLE, run=self.case, task=task)
+        lives = max(SPECIALIST_TOKEN_SECONDS, int(self.seconds) + 60)  # it must not end before the deadline
+        token = await self.gateway.issue_token(
+            f"agent:{specialist}", ROLE, run=self.case, task=task, seconds=lives
+        )
         toolbox = Toolbox(
             self.access.url,
             token=token,

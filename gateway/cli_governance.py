@@ -80,7 +80,8 @@ def revoke_token(
 ) -> None:
     """Revoke a token at once."""
     gone = asyncio.run(_desk(config).revoke(token))
-    _print(gone, as_json, lambda: f"revoked {gone['id']}")
+    under = f" and {len(gone['with'])} issued under it" if gone.get("with") else ""
+    _print(gone, as_json, lambda: f"revoked {gone['id']}{under}")
 
 
 def seconds(text: str) -> float | None:

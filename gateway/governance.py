@@ -127,7 +127,7 @@ class Desk:
             return answer
         async with self.records() as records:
             gone = await records.tokens.revoke(token)
-            body = {"id": token, "for": gone["subject"]}
+            body = {"id": token, "for": gone["subject"], "with": gone["with"]}
             await records.ledger.append("token", OPERATOR, status="revoked", body=body)
         return gone
 

@@ -118,6 +118,21 @@ async def test_an_oauth_client_logs_in_once_and_anew_when_its_token_ends(
         assert hidden.encode() not in kept, hidden
 
 
+async def test_a_server_that_cannot_be_logged_in_to_is_named_with_the_stage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROBOT_SECRET", "a wrong one")
+    guarded = Guarded(tmp_path / "fake")
+    sock, url = bound()
+    async with issuer() as made, serving(guarded, sock, lifespan="on"):
+        entry = {"url": f"{url}/mcp", "pointsman": {"pin": "trust", "credentials": grant(made)}}
+        async with app_with(tmp_path, {"fake": entry}) as app:
+            server = app.catalogue.servers["fake"]
+            assert (server.state, server.stage) == ("failed", "auth")
+            assert "HTTP 401 (invalid_client)" in server.error and "a wrong one" not in server.error
+    assert guarded.seen == []
+
+
 async def test_each_person_has_an_own_token_and_who_has_none_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

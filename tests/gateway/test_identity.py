@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -22,6 +23,7 @@ from mcp.shared.auth import OAuthClientMetadata
 from gateway import front, throttle
 from gateway.app import App
 from tests.fakes.authorization_server import CLIENTS, Issuer
+from tests.gateway import world
 from tests.gateway.world import ROOT, FakeServer, app_with, fake_server
 
 pytestmark = pytest.mark.anyio
@@ -315,21 +317,40 @@ async def test_a_specialists_token_serves_its_task_and_nothing_else(tmp_path: Pa
             assert secret.encode() not in kept and secret[3:].encode() not in kept
 
 
-async def test_a_policy_that_lets_everybody_issue_lets_no_specialist(
-    tmp_path: Path, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+OPEN = """
+@id("gateway") permit (principal, action in Action::"call", resource in Server::"gateway");
+@id("ask") permit (principal, action in Action::"request", resource) unless { resource in Server::"gateway" };
+@id("agree") permit (principal, action in Action::"approve", resource);
+"""
+
+
+async def test_no_policy_lets_an_agent_issue_for_itself_or_agree_with_itself(
+    tmp_path: Path, fake: FakeServer
 ) -> None:
-    open_door = tmp_path / "open"
-    open_door.mkdir()
-    (open_door / "all.cedar").write_text('@id("all") permit (principal, action in Action::"call", resource);')
-    async with gateway(tmp_path, fake, policy=str(open_door)) as (app, url):
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open" / "all.cedar").write_text(OPEN)
+    async with gateway(tmp_path, fake, policy=str(tmp_path / "open")) as (app, url):
+
+        async def ask(token: str, name: str, **arguments: Any) -> str:
+            result = (await post(url, token, name, **arguments)).json()["result"]
+            assert result["isError"], result
+            return result["content"][0]["text"]
+
         chain = ["user:ana", "agent:coordinator"]
-        held = await app.tokens.issue("agent:logs", ["operator"], 60, chain, "C1", "C1", "t")
+        held = (await app.tokens.issue("agent:logs", ["operator"], 600, chain, "C1", "C1", "t"))["token"]
         for subject in ("agent:logs", "agent:metrics", "user:ana"):
-            result = (await post(url, held["token"], "gateway__issue_token", subject=subject)).json()[
-                "result"
-            ]
-            assert result["isError"] and result["content"][0]["text"].startswith("mint_refused:")
+            assert (await ask(held, "gateway__issue_token", subject=subject)).startswith("mint_refused:")
         assert len(await app.tokens.list()) == 1
+
+        asked = await ask(held, "fake__write", text="hi")
+        assert asked.startswith("approval_pending:")
+        approval = re.search(r"a_[0-9a-f]+", asked)
+        assert approval is not None
+        sent = (await app.tokens.issue("agent:coordinator", ["operator"], 600, ["user:ana"]))["token"]
+        for token in (held, sent):
+            said = await ask(token, "gateway__grant_approval", id=approval[0], reason="it is fine")
+            assert said.startswith("approval_refused:"), said
+        assert (await ask(held, "fake__write", text="hi")).startswith("approval_pending:")
 
 
 async def test_an_open_stream_ends_with_its_token(
@@ -357,3 +378,34 @@ async def test_an_open_stream_ends_with_its_token(
             async for _ in pieces:
                 pass
         assert (await http.get(f"{url}/mcp", headers=headers)).status_code == 401
+
+
+async def test_a_gateway_in_a_process_of_its_own_takes_jwts_by_its_settings(
+    tmp_path: Path, fake: FakeServer
+) -> None:
+    async with issuer() as made:
+        keys = f'jwt_issuer = "{made.url}"\njwt_jwks = "{made.url}/jwks"\n'
+        (tmp_path / "pointsman.toml").write_text(f"[gateway]\n{keys}")
+        started = partial(world.gateway, tmp_path, {"fake": fake.entry(pin="trust")})
+        async with in_thread(started) as running:
+            audience = f"{running.url.replace('127.0.0.1', 'localhost')}/mcp"  # loopback has several names
+            claims = {"sub": "ana", "aud": audience, "roles": ["specialist"], "act": {"sub": "logs"}}
+            first = made.sign(claims)
+            assert (await post(running.url, first)).status_code == 200
+            assert (await post(running.url, made.sign({**claims, "aud": "else"}))).status_code == 401
+            told = await asyncio.to_thread(
+                world.pointsman, running, "audit", "search", "--kind", "intent", "--json"
+            )
+            record = json.loads(told.stdout)["records"][0]
+            assert (record["subject"], record["chain"]) == ("agent:logs", ["user:ana"])
+
+
+@asynccontextmanager
+async def in_thread(manager: Any) -> AsyncIterator[Any]:
+    """A context manager that blocks, entered and left beside the loop."""
+    entered = manager()
+    value = await asyncio.to_thread(entered.__enter__)
+    try:
+        yield value
+    finally:
+        await asyncio.to_thread(entered.__exit__, None, None, None)

@@ -62,6 +62,8 @@ class Front:
         self.sessions = Sessions(settings.max_sessions, settings.session_idle_seconds, self._session_closed)
         gateway.catalogue.changed.append(self._list_changed)
         self._known_hosts: set[bytes] = set()
+        self._held: dict[str, int] = {}  # requests a subject has open
+        self._most_held = 2 * settings.max_concurrent
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -263,6 +265,8 @@ class Front:
         except RpcError as error:
             await _reply(send, STATUS.get(error.number, 200), _error(number, error))
             return
+        if not await self._room(send, subject, number):
+            return
         info, told = meta.get(CLIENT_KEY), meta[CAPABILITIES_KEY]
         caller = HttpCaller(
             send,
@@ -297,7 +301,7 @@ class Front:
         elif "id" not in message:
             await _reply(send, 202, b"")
             await self._told(session, message)
-        else:
+        elif await self._room(send, subject, message["id"]):
             caller = HttpCaller(
                 send,
                 subject,
@@ -348,10 +352,22 @@ class Front:
         body = orjson.dumps({"jsonrpc": "2.0", "id": message["id"], "result": result})
         await _reply(send, 200, body, (b"mcp-session-id", session.id.encode()))
 
+    async def _room(self, send: Send, subject: Subject, number: Any) -> bool:
+        """Whether the subject may have one more request open, streams included; tells it when not."""
+        held = self._held.get(subject.id, 0)
+        if held < self._most_held:
+            return True
+        words = f"{subject.id} has {held} requests open, as many as it may: wait for one to end"
+        refusal = Refusal("limit_exceeded", words, retry_after=1)
+        await _reply(send, 429, _error(number, refusal_error(refusal, None)), (b"retry-after", b"1"))
+        return False
+
     async def _serve(self, receive: Receive, caller: HttpCaller, message: dict[str, Any]) -> None:
         """Run one request, watching whether its caller is still there."""
         task = asyncio.current_task()
         assert task is not None
+        who = caller.subject.id
+        self._held[who] = self._held.get(who, 0) + 1
         watch = Watch(caller, receive, task)
         number, session = message["id"], caller.session
         if session is not None:
@@ -373,6 +389,8 @@ class Front:
             }
         finally:
             watch.stop()
+            if left := self._held.pop(who) - 1:
+                self._held[who] = left
             if session is not None:
                 session.busy -= 1
                 session.running.pop(number, None)

@@ -236,4 +236,6 @@ CLIENTS = {
     "client-pipelines": Mode("sends its next request before the answer to the first", "first answered"),
     "client-upgrades": Mode("asks for another protocol", "no 5xx"),
     "client-many": Mode("opens more connections than there may be", "others served"),
+    "client-many-streams": Mode("holds as many requests open as it may, and asks for one more", "429"),
+    "client-of-another": Mode("uses another subject's session, request ids and cancellations", "404"),
 }

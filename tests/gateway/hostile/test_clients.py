@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from gateway.http_protocol import BODY_SECONDS, HEAD_SECONDS, WRITE_SECONDS
-from tests.gateway.hostile.field import META, Field
+from tests.gateway.hostile.field import META, Field, until
 from tests.gateway.hostile.modes import CLIENTS
 from tests.gateway.world import FakeServer, fake_server, gateway
 
@@ -47,8 +47,12 @@ class Client:
     def request(self, name: str, arguments: dict[str, Any], *more: str) -> bytes:
         """A whole tools/call."""
         params = {"name": name, "arguments": arguments, "_meta": META}
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}).encode()
-        lines = [f"{k}: {v}\r\n" for k, v in self.here.headers("tools/call", name).items()]
+        return self.message("tools/call", params, *more)
+
+    def message(self, method: str, params: dict[str, Any], *more: str) -> bytes:
+        """A whole request."""
+        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+        lines = [f"{k}: {v}\r\n" for k, v in self.here.headers(method, params.get("name", "")).items()]
         return (HEAD + "".join([*lines, *more]) + f"content-length: {len(body)}\r\n\r\n").encode() + body
 
     def head(self, *more: str) -> str:
@@ -238,3 +242,65 @@ async def crowd(here: Field) -> None:
     finally:
         for client in crowd:
             client.sock.close()
+
+
+def test_client_many_streams(here: Field) -> None:
+    """A subject with as many requests open as it may is told 429; another one is served as before."""
+
+    async def run() -> None:
+        other = Field(here.running, await here.running.issue("agent:metrics", "specialist"))
+        streams = [Client(here) for _ in range(40)]  # twice max_concurrent
+        listen = {"notifications": {"toolsListChanged": True}, "_meta": META}
+        try:
+            for client in streams:
+                await client.send(client.message("subscriptions/listen", listen))
+                assert b"200 OK" in await asyncio.get_running_loop().sock_recv(client.sock, 4_096)
+            refused = await spoken(here, here_request(here))
+            assert status(refused) == 429 and b"limit_exceeded" in refused and b"retry-after: 1" in refused
+            async with httpx2.AsyncClient(timeout=30) as http:
+                await other.call_well(http, "well__read", other.alone, 3)
+        finally:
+            for client in streams:
+                client.sock.close()
+
+    asyncio.run(run())
+
+
+HELLO = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+
+
+def test_client_of_another(here: Field, well: FakeServer) -> None:
+    """Another subject's session, its request ids and its cancellations belong to nobody else."""
+
+    async def run() -> None:
+        other = Field(here.running, await here.running.issue("agent:metrics", "specialist"))
+        async with httpx2.AsyncClient(timeout=30) as http:
+
+            async def post(who: Field, body: dict[str, Any], session: str = "") -> httpx2.Response:
+                headers = {k: v for k, v in who.headers("").items() if not k.startswith("mcp-")}
+                headers |= {"mcp-session-id": session} if session else {}
+                return await http.post(
+                    here.running.url + "/mcp", json={"jsonrpc": "2.0", **body}, headers=headers
+                )
+
+            opened = {"id": 0, "method": "initialize", "params": HELLO}
+            mine = (await post(here, opened)).headers["mcp-session-id"]
+            theirs = (await post(other, opened)).headers["mcp-session-id"]
+            before = len(well.calls)
+            slow = {"name": "well__slow", "arguments": {"seconds": 1}}
+            running = asyncio.ensure_future(
+                post(here, {"id": 7, "method": "tools/call", "params": slow}, mine)
+            )
+            await until(lambda: asyncio.to_thread(lambda: len(well.calls) > before))
+            cancel = {"method": "notifications/cancelled", "params": {"requestId": 7}}
+            assert (await post(other, cancel, mine)).status_code == 404
+            assert (await post(other, cancel, theirs)).status_code == 202
+            for odd in ({"requestId": [7]}, {"requestId": {}}, {"requestId": None}, [7]):
+                assert (await post(other, {**cancel, "params": odd}, theirs)).status_code == 202
+            forged = {"id": "pointsman-1", "result": {"action": "accept"}}
+            assert (await post(other, forged, mine)).status_code == 404
+            headers = {"authorization": f"Bearer {other.token}", "mcp-session-id": mine}
+            assert (await http.delete(here.running.url + "/mcp", headers=headers)).status_code == 404
+            assert "awake" in (await running).text
+
+    asyncio.run(run())

@@ -15,12 +15,11 @@ from gateway import servers_file
 from gateway.admin import Admin, builtin_tools
 from gateway.approvals import Approvals
 from gateway.catalogue import OPERATOR, Catalogue
-from gateway.checkpoints import Checkpoints
 from gateway.children import Children
 from gateway.credentials import credential
 from gateway.errors import GatewayError, LedgerError, PolicyError, ServersFileError
 from gateway.front import Front
-from gateway.governance import database
+from gateway.governance import checkpoints, database
 from gateway.hosted import Hosted
 from gateway.http_client import Pool
 from gateway.identity import Identity
@@ -128,7 +127,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         place = database(settings, home)
         store = await stack.enter_async_context(Store(place, durability=settings.durability))
         redactor = Redactor()
-        ledger = await Ledger(store, redactor, Checkpoints.beside(place, settings.checkpoints)).prepare()
+        ledger = await Ledger(store, redactor, checkpoints(settings, home)).prepare()
         approvals = await Approvals(store, ledger, expiry_seconds=settings.approval_seconds).prepare()
         tokens = await Tokens(store).prepare()
         await ledger.recover()

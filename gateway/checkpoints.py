@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import fcntl
 import hashlib
 import logging
 import os
+import syslog
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,20 +25,28 @@ KEEP = 2_000
 class Checkpoints:
     """One file of signed heads per ledger file, outside the ledger's own directory."""
 
-    def __init__(self, path: Path, key: Path) -> None:
+    def __init__(self, path: Path, key: Path, pem: str = "", also: str = "") -> None:
         self.path = path
         self._key_path = key
+        self._pem = pem
+        self._also = also
         self._signer: Any = None
         self._failed = ""
 
     @classmethod
-    def beside(cls, ledger: str | Path, directory: str | Path = "") -> Checkpoints:
-        """Those of this ledger (file or URL), here or in `$XDG_STATE_HOME/pointsman/checkpoints`."""
+    def beside(
+        cls, ledger: str | Path, directory: str | Path = "", pem: str = "", also: str = ""
+    ) -> Checkpoints:
+        """Those of this ledger (file or URL), here or in `$XDG_STATE_HOME/pointsman/checkpoints`.
+
+        `pem` is the signing key where it is kept elsewhere, else it lies beside the notes; `also` tells
+        every note to `stdout` or `syslog` as well.
+        """
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         directory = Path(directory or Path(state) / "pointsman" / "checkpoints")
         place = place_of(str(ledger)) if is_url(ledger) else str(Path(ledger).resolve())
         name = hashlib.sha256(place.encode()).hexdigest()[:24]
-        return cls(directory / f"{name}.jsonl", directory / "signing.key")
+        return cls(directory / f"{name}.jsonl", directory / "signing.key", pem, also)
 
     def note(self, ledger: str, seq: int, head: str) -> None:
         """Write down the head; a second place that cannot be written is reported once, never waited for."""
@@ -45,14 +55,24 @@ class Checkpoints:
         try:
             signer = self._sign_with()
             note["signature"] = base64.b64encode(signer.sign(canonical(note))).decode()
-            self._trim()
+            line = canonical(note)
+            self._tell(line.decode())
             with self.path.open("ab") as file:
-                file.write(canonical(note) + b"\n")
+                fcntl.flock(file, fcntl.LOCK_EX)  # another gateway may keep its notes here too
+                file.write(line + b"\n")
+            self._trim()
             self._failed = ""
         except (OSError, LedgerError) as error:
             if self._failed != str(error):
                 self._failed = str(error)
                 log.warning("checkpoint not written to %s: %s; a cut tail would go unseen", self.path, error)
+
+    def _tell(self, line: str) -> None:
+        if self._also == "stdout":
+            print(f"pointsman checkpoint {line}", flush=True)
+        elif self._also == "syslog":
+            syslog.openlog("pointsman", facility=syslog.LOG_AUTH)
+            syslog.syslog(syslog.LOG_NOTICE, f"checkpoint {line}")
 
     def read(self) -> tuple[list[dict[str, Any]], list[str]]:
         """The notes that carry our signature, and what is wrong with the others."""
@@ -77,11 +97,12 @@ class Checkpoints:
 
     def _sign_with(self) -> Any:
         if self._signer is None:
+            from cryptography.exceptions import UnsupportedAlgorithm
             from cryptography.hazmat.primitives import serialization as form
             from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if not self._key_path.exists():
+            if not self._pem and not self._key_path.exists():
                 if self.path.exists():
                     raise LedgerError(
                         f"the key {self._key_path} is gone, so nobody can tell whether the checkpoints in "
@@ -93,10 +114,15 @@ class Checkpoints:
                     )
                 )
             try:
-                self._signer = form.load_pem_private_key(self._key_path.read_bytes(), None)
-            except ValueError as error:
+                pem = self._pem.encode() or self._key_path.read_bytes()
+                signer = form.load_pem_private_key(pem, None)
+                if not isinstance(signer, Ed25519PrivateKey):
+                    raise ValueError("another kind of key")
+                self._signer = signer
+            except (ValueError, UnsupportedAlgorithm) as error:
+                where = "gateway.checkpoint_key" if self._pem else self._key_path
                 raise LedgerError(
-                    f"{self._key_path} is no Ed25519 key in PEM form ({error}): restore it from a backup; "
+                    f"{where} is no Ed25519 key in PEM form ({error}): restore it from a backup; "
                     "without it the checkpoints prove nothing"
                 ) from None
         return self._signer
@@ -117,7 +143,9 @@ class Checkpoints:
     def _trim(self) -> None:
         if not self.path.exists() or self.path.stat().st_size < KEEP * 320:
             return
-        lines = self.path.read_bytes().splitlines(keepends=True)
-        fresh = self.path.with_suffix(".new")
-        fresh.write_bytes(b"".join(lines[-KEEP // 2 :]))
-        fresh.replace(self.path)
+        with self.path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            kept = file.read().splitlines(keepends=True)[-KEEP // 2 :]
+            fresh = self.path.with_suffix(".new")
+            fresh.write_bytes(b"".join(kept))
+            fresh.replace(self.path)

@@ -44,6 +44,17 @@ def database(settings: Settings, home: Path) -> str | Path:
     return url
 
 
+def checkpoints(settings: Settings, home: Path) -> Checkpoints:
+    """Where the heads of this gateway's ledger are noted, and what signs them."""
+    pem = servers_file.References(home).resolve(settings.checkpoint_key)
+    if pem and pem == settings.checkpoint_key:
+        raise UsageError(
+            "setting gateway.checkpoint_key holds a key: name where it is kept, ${file:PATH} or ${env:NAME}"
+        )
+    also = settings.checkpoints_also
+    return Checkpoints.beside(database(settings, home), settings.checkpoints, pem, also)
+
+
 @dataclass
 class Records:
     """The parts of a gateway that are on disk."""
@@ -78,8 +89,8 @@ class Desk:
     async def records(self) -> AsyncIterator[Records]:
         """The store of this home, opened for this command."""
         async with Store(self.database, durability=self.settings.durability) as store:
-            checkpoints = Checkpoints.beside(self.database, self.settings.checkpoints)
-            ledger = await Ledger(store, Redactor(), checkpoints).prepare()
+            notes = checkpoints(self.settings.model_copy(update={"checkpoints_also": ""}), self.home)
+            ledger = await Ledger(store, Redactor(), notes).prepare()
             approvals = Approvals(store, ledger, expiry_seconds=self.settings.approval_seconds)
             yield Records(
                 store,
@@ -97,7 +108,7 @@ class Desk:
                 f"no ledger at {self.database}: set POINTSMAN_HOME to the home of the gateway you mean"
             )
         async with Store(self.database, readonly=True) as store:
-            yield Ledger(store, Redactor(), Checkpoints.beside(self.database, self.settings.checkpoints))
+            yield Ledger(store, Redactor(), checkpoints(self.settings, self.home))
 
     async def prune(self, seconds: float) -> dict[str, Any]:
         """Remove the bodies of what is older than this."""

@@ -75,7 +75,8 @@ class ServersDesk:
         from gateway.app import open_app
 
         with only_one(self.home):
-            async with open_app(self.settings, self.home) as app:
+            quiet = self.settings.model_copy(update={"checkpoints_also": ""})  # stdout is the command's
+            async with open_app(quiet, self.home) as app:
                 if tool == "list_servers":
                     return await self._idle(app, arguments)
                 if "${child:" in app.catalogue.get(arguments["name"]).entry.url:

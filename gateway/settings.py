@@ -70,6 +70,12 @@ class Settings(BaseSettings):
         "full", pattern="^(full|async)$", description="full: fsync; async: may lose a second"
     )
     checkpoints: str = Field("", description="directory for signed ledger checkpoints; empty: XDG_STATE_HOME")
+    checkpoint_key: str = Field(
+        "", description="Ed25519 key (PEM) that signs them, by reference; empty: one made beside them"
+    )
+    checkpoints_also: str = Field(
+        "", pattern="^(stdout|syslog|)$", description="stdout or syslog: tell every checkpoint there too"
+    )
 
     _source: str = PrivateAttr("")
 

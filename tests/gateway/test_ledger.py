@@ -1,6 +1,7 @@
 """The ledger: before dispatch, before release, through a crash, and against whoever would change it."""
 
 import asyncio
+import base64
 import hashlib
 import json
 import random
@@ -10,9 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from gateway.canonical import canonical
+from gateway.checkpoints import Checkpoints
 from gateway.errors import KeyTaken, LedgerError, Refusal
+from gateway.ledger import Ledger
+from gateway.redaction import Redactor
+from gateway.store import Store
 from gateway.types import Rule, Subject
 from gateway.writing import Connection, Writing
 from tests.databases import own_schema
@@ -28,6 +35,7 @@ from tests.gateway.records import (
     call,
     directly,
     parts,
+    place,
     second_place,
     text,
 )
@@ -520,3 +528,27 @@ async def test_a_key_that_signs_nothing_or_is_gone_is_told(home: Path) -> None:
     key.write_bytes(kept)
     async with parts(home) as p:
         assert (await p.ledger.verify())["ok"]
+
+
+async def test_checkpoints_are_signed_by_the_key_that_is_named_and_told_elsewhere(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = Ed25519PrivateKey.generate()
+    none = serialization.NoEncryption()
+    pem = private.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, none).decode()
+    notes = Checkpoints.beside(place(home), home.parent / "elsewhere", pem, "stdout")
+    async with Store(place(home)) as store:
+        ledger = await Ledger(store, Redactor(), notes).prepare()
+        await ledger.append("step", ANA, step="plan", case="C1")
+    assert not list((home.parent / "elsewhere").glob("*.key"))
+    (first, last) = [
+        line.removeprefix("pointsman checkpoint ") for line in capsys.readouterr().out.splitlines()
+    ]
+    told = json.loads(last)
+    private.public_key().verify(base64.b64decode(told.pop("signature")), canonical(told))
+    assert (json.loads(first)["seq"], told["seq"]) == (0, 1)
+    async with Store(place(home), readonly=True) as store:
+        assert (await Ledger(store, Redactor(), notes).verify())["ok"]
+        other = Checkpoints.beside(place(home), home.parent / "elsewhere")
+        (problem, *_) = (await Ledger(store, Redactor(), other).verify())["problems"]
+        assert problem["kind"] == "checkpoint"

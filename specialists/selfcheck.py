@@ -13,6 +13,7 @@ import httpx2
 
 from specialists.errors import GatewayLost, SpecialistsError
 from specialists.roster import Roster
+from specialists.settings import Remote
 from specialists.toolbox import Toolbox
 from specialists.types import Card
 
@@ -56,6 +57,8 @@ async def self_check(roster: Roster, name: str) -> list[Check]:
         Check("mode", True, f"{roster.mode(name)}: {roster.where(name)}"),
     ]
     checks += await _gateway(card)
+    if agent := roster.agent(name):
+        checks.append(await _agent(name, agent))
     if endpoint := roster.endpoint(name):
         checks.append(await _endpoint(*endpoint))
     return checks
@@ -86,6 +89,16 @@ async def _gateway(card: Card) -> list[Check]:
             f"; not shown: {', '.join(unseen)} (see `pointsman servers list` and `pointsman policy explain`)"
         )
     return [Check("gateway", True, url), Check("tools", not unseen, said, 1 if unseen else 0)]
+
+
+async def _agent(name: str, agent: Remote) -> Check:
+    """Whether the A2A agent answers, is the one that is meant, and takes the token."""
+    from specialists.remote.talk import greet
+
+    try:
+        return Check("agent", True, await greet(name, agent))
+    except SpecialistsError as error:
+        return Check("agent", False, str(error), error.exit_code)
 
 
 async def _endpoint(base_url: str, key: str, variable: str) -> Check:

@@ -18,7 +18,7 @@ from a2a.server.context import ServerCallContext
 from a2a.server.events import EventQueue
 from a2a.server.routes.common import ServerCallContextBuilder
 from a2a.server.tasks import TaskUpdater
-from a2a.types.a2a_pb2 import Message, Part, TaskState
+from a2a.types.a2a_pb2 import Message, Part, Role, TaskState
 from a2a.utils.constants import VERSION_HEADER
 from pydantic import ValidationError
 from starlette.requests import Request
@@ -136,7 +136,7 @@ def _task(context: RequestContext, specialist: str) -> Task:
     """The task in this message, or in the one that opened the A2A task; a plain question is a task too."""
     assert context.message is not None
     earlier = context.current_task.history if context.current_task else ()
-    messages = [context.message, *earlier]
+    messages = [context.message, *(m for m in earlier if m.role == Role.ROLE_USER)]
     given = next(filter(None, (wire.typed(m.parts, wire.TASK_TYPE) for m in messages)), "")
     try:
         if given:

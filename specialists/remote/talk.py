@@ -60,6 +60,22 @@ async def conversation(name: str, settings: Remote, task: Task, access: Access) 
             await talk.leave()
 
 
+async def greet(name: str, settings: Remote) -> str:
+    """What the agent at an address is, once it has shown its card and taken our token."""
+    async with http_client(settings) as http:
+        card = await fetch_card(settings, http, name)
+        known, client = _knows_us(card, name, settings), _client(card, settings, http, name)
+        try:
+            await client.get_task(a2a.GetTaskRequest(id="pointsman-specialists-test"))
+        except TaskNotFoundError:
+            pass  # it looked, so it took the token
+        except A2AError as error:
+            raise _problem(error, f"agent {name} at {settings.url}", settings) from error
+    return f"{settings.url}: {card.name} {card.version}, " + (
+        "a specialist that uses our gateway" if known else "a foreign A2A agent: its words are no evidence"
+    )
+
+
 class _Talk:
     """The state of one conversation."""
 

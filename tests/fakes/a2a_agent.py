@@ -106,6 +106,7 @@ class FakeAgent:
             port=0,
         )
         server, sock = uvicorn.Server(config), config.bind_socket()
+        sock.listen(128)
         serving = asyncio.create_task(server._serve(sockets=[sock]))
         try:
             yield f"http://127.0.0.1:{sock.getsockname()[1]}"

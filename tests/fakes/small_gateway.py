@@ -138,6 +138,7 @@ class SmallGateway:
         """The gateway over HTTP in this event loop; gives its MCP URL."""
         config = uvicorn.Config(self.app(), port=0, log_level="error", timeout_graceful_shutdown=1)
         server, sock = uvicorn.Server(config), config.bind_socket()
+        sock.listen(128)
         serving = asyncio.create_task(server._serve(sockets=[sock]))
         try:
             yield f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"

@@ -17,7 +17,7 @@ from gateway.errors import REFUSALS
 from gateway.policy_cases import run_cases
 from gateway.servers_file import ISOLATION, OPENABLE, OURS, OVERRIDES
 from gateway.settings import Settings as GatewaySettings
-from specialists.settings import Cloud
+from specialists.settings import Cloud, Remote
 from tests.house.test_examples import ROOT
 from tool_servers.settings import ToolServersSettings
 
@@ -100,6 +100,13 @@ def default_of(name, field):
 def test_every_setting_is_documented_with_its_default_and_no_other(table, model):
     known = {field.alias or name: default_of(name, field) for name, field in model.model_fields.items()}
     assert rows_of(table) == known
+
+
+def test_every_setting_of_a_remote_specialist_is_documented_with_its_default_and_no_other():
+    part = page("modes.md").partition("## Remote\n")[2]
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*?) \|", part, re.M))
+    known = {name: default_of(name, field) for name, field in Remote.model_fields.items()}
+    assert rows == {name: shown for name, shown in known.items() if name not in ("mode", "class_")}
 
 
 def test_every_refusal_code_is_documented_and_no_other():

@@ -14,6 +14,7 @@ RECIPES = {
     "own_tool_server": "add-a-tool-server.md",
     "own_specialist": "add-a-specialist.md",
     "own_policy": "add-a-policy.md",
+    "local_to_cloud": "modes.md",
 }
 QUOTED = re.compile(r"^```\w+ (examples/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

@@ -44,7 +44,10 @@ def _group() -> None:
     """Measure on recorded incidents how often the cause is found, at what cost, and on which evidence."""
 
 
-@app.command("cloudopsbench")
+@app.command(
+    "cloudopsbench",
+    epilog="Example: pointsman eval cloudopsbench data/boutique --limit 30 --perturb all --out after.json",
+)
 def cloudopsbench(
     directory: Directory,
     perturb: Annotated[
@@ -74,7 +77,10 @@ def cloudopsbench(
     _run(data.data(change if label else None), data.find(directory), wish, label, cases)
 
 
-@app.command("rootcausebench")
+@app.command(
+    "rootcausebench",
+    epilog="Example: pointsman eval rootcausebench data/rootcausebench --picture calibration.svg",
+)
 def rootcausebench(
     directory: Directory,
     limit: Limit = 0,
@@ -91,7 +97,7 @@ def rootcausebench(
     _run(data.DATA, data.find(directory), Wish(limit, case, jobs, out, picture, as_json, config))
 
 
-@app.command("petshop")
+@app.command("petshop", epilog="Example: pointsman eval petshop data/petshop --jobs 2 --out petshop.json")
 def petshop(
     directory: Directory,
     limit: Limit = 0,
@@ -108,7 +114,7 @@ def petshop(
     _run(data.DATA, data.find(directory), Wish(limit, case, jobs, out, picture, as_json, config))
 
 
-@app.command("sockshop")
+@app.command("sockshop", epilog="Example: pointsman eval sockshop data/sockshop1 --late 60")
 def sockshop(
     directory: Directory,
     late: Annotated[float, typer.Option(min=0, help="the alert fires so many seconds after the fault")] = 0.0,
@@ -127,7 +133,7 @@ def sockshop(
     _run(data.data(late), data.find(directory), Wish(limit, case, jobs, out, picture, as_json, config), label)
 
 
-@app.command("runbooks")
+@app.command("runbooks", epilog="Example: pointsman eval runbooks data/runbooks --out runbooks.json")
 def runbooks(
     directory: Directory,
     limit: Limit = 0,
@@ -143,7 +149,7 @@ def runbooks(
     _run(data.DATA, data.find(directory), Wish(limit, case, 1, out, picture, as_json, config))
 
 
-@app.command("compare")
+@app.command("compare", epilog="Example: pointsman eval compare before.json after.json")
 def compare(
     before: Annotated[Path, typer.Argument(help="what --out wrote, earlier")],
     after: Annotated[Path, typer.Argument(help="what --out wrote, later")],

@@ -305,6 +305,11 @@ def well_routed(c: Cluster) -> None:
     routed(("orderservice", "order"), ("orderotherservice", "order-other"), ("travel2service", "travel2"))(c)
 
 
+def routed_twice(c: Cluster) -> None:
+    """A path that carries a service's name and leads elsewhere on purpose: the service has its own route."""
+    routed(("orderservice", "order"), ("travelservice", "travel"), ("travel2/order", "travel2"))(c)
+
+
 def settled_settings(c: Cluster) -> None:
     secret(DB_HOST="members-mysql", DB_PORT="3306", DB_USER="clerk", DB_PASSWORD="eight-books")(c)
     c.env["members-mysql"] = {"MYSQL_USER": "clerk", "MYSQL_PASSWORD": "eight-books"}
@@ -319,8 +324,8 @@ def replica(c: Cluster) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [well_routed, settled_settings, replica, server_setting('"--max-connections=500"')],
-    ids=["routes", "settings", "replica", "limit"],
+    [well_routed, routed_twice, settled_settings, replica, server_setting('"--max-connections=500"')],
+    ids=["routes", "two routes", "settings", "replica", "limit"],
 )
 def test_what_is_in_order_is_left_alone(change: Callable[[Cluster], object], tmp_path):
     cluster = Cluster()

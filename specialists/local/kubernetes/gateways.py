@@ -56,6 +56,7 @@ class Names:
         head, times = heads.most_common(1)[0] if heads else ("", 0)
         self._shared = f"{head}-" if times >= 4 and times >= len(services) / 3 else ""
         self.services = services
+        self.led_to = {route.host.split(".")[0] for route in known}
         named = [self.words(route) & {self.bare(route.host.split(".")[0])} for route in known]
         self.strict = sum(map(bool, named)) >= max(2, 0.6 * len(known))  # paths carry their service's name
 
@@ -172,7 +173,7 @@ def _other(app: str, route: Route, host: str, known: Names, evidence: tuple[Evid
     """A path that carries the name of another service than the one it leads to."""
     words, own = known.words(route), known.bare(host)
     named = [name for name in known.services if known.bare(name) in words]
-    if not named or host in named:
+    if not named or host in named or set(named) & known.led_to:  # what has a route of its own lost none
         return []
     if not known.strict and any(word in own or own in word for word in words):
         return []

@@ -148,11 +148,17 @@ def import_file(
     config: Config = None,
 ) -> None:
     """Take servers over from another program's file; all of them start quarantined."""
+    from gateway import printing
+
     told = asyncio.run(_desk(config).take_over(file, only or [], dry_run))
     lines = [f"{'would add' if dry_run else 'added'} {name}" for name in told["servers"]]
     lines += [f"left out {name}: {why}" for name, why in told["left_out"].items()]
-    lines += [f"set {name} in the environment before the gateway starts" for name in told["needs"]]
-    _show(told, as_json, "\n".join(lines) or "nothing to add")
+    lines += [f"note: {note}" for note in told["notes"]]
+    lines += [
+        f"set {name} in the environment before the gateway starts" + (f": {about}" if about else "")
+        for name, about in told["needs"].items()
+    ]
+    _show(told, as_json, printing.safe("\n".join(lines), lines=True) or "nothing to add")
 
 
 @servers_app.command("export")

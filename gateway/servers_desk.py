@@ -20,6 +20,8 @@ from gateway.settings import Settings, home, load
 
 def entry_of(target: list[str], headers: list[str], env: list[str], open_all: bool) -> dict[str, Any]:
     """The mcp.json entry for a URL or a command as typed."""
+    from gateway.servers_import import is_secret, variable
+
     body: dict[str, Any]
     if re.match(r"https?://", target[0]):
         if len(target) > 1 or env:
@@ -39,6 +41,13 @@ def entry_of(target: list[str], headers: list[str], env: list[str], open_all: bo
             raise UsageError("a variable is written NAME=VALUE; secrets as NAME=${env:OTHER}")
         if variables:
             body["env"] = {name: value for name, _, value in variables}
+    for kind in ("headers", "env"):
+        for key, value in body.get(kind, {}).items():
+            if is_secret(key, value):
+                raise UsageError(
+                    f"{key} looks like a secret, and secrets do not belong in mcp.json: put it into the "
+                    f"environment of the gateway and write '${{env:{variable(key)}}}' in its place"
+                )
     if open_all:
         body["pointsman"] = {"open": list(servers_file.OPENABLE)}
     return body
@@ -111,33 +120,46 @@ class ServersDesk:
             raise
 
     def export(self) -> dict[str, Any]:
-        """The servers without what is ours."""
+        """The servers without what is ours, and what in them means nothing elsewhere."""
+        from gateway.servers_import import is_secret, variable
+
         document = json.loads(servers_file.locate(self.settings.servers, self.home).read_text())
-        servers = {
-            name: {key: value for key, value in body.items() if key != "pointsman"}
-            for name, body in document.get("mcpServers", {}).items()
-            if "${child:" not in body.get("url", "")
+        ours = servers_file.References(self.home, self.settings.recording, self.settings.source)
+
+        def told(name: str, value: Any, key: str = "") -> Any:
+            if isinstance(value, dict):
+                return {k: told(name, v, k) for k, v in value.items()}
+            if isinstance(value, list):
+                return [told(name, each) for each in value]
+            if isinstance(value, str) and is_secret(key, value):  # somebody wrote it into the file
+                return f"${{env:{variable(f'{name}_{key}')}}}"
+            return ours.plain(value) if isinstance(value, str) else value
+
+        return {
+            "mcpServers": {
+                name: told(name, {key: value for key, value in body.items() if key != "pointsman"})
+                for name, body in document.get("mcpServers", {}).items()
+                if "${child:" not in body.get("url", "")
+            }
         }
-        return {"mcpServers": servers}
 
     async def take_over(self, file: str, only: list[str], dry_run: bool) -> dict[str, Any]:
         """Add the servers of another program's file."""
         from gateway.servers_import import read_foreign
 
-        found, left_out, needs = read_foreign(Path(file))
-        wanted = {name: body for name, body in found.items() if not only or name in only}
+        found = read_foreign(Path(file))
+        wanted = {name: body for name, body in found.servers.items() if not only or name in only}
         taken = servers_file.load(servers_file.locate(self.settings.servers, self.home)).servers
-        for name in list(wanted):
-            try:
-                servers_file.check_name(name)
-                servers_file.parse_entry(name, wanted[name])
-                if name in taken:
-                    raise UsageError("there is a server of this name already")
-            except UsageError as error:
-                left_out[name] = str(error)
-                del wanted[name]
+        for name in [name for name in wanted if name in taken]:
+            found.left_out[name] = "there is a server of this name already"
+            del wanted[name]
+        if missing := [name for name in only if name not in found.servers and name not in found.left_out]:
+            raise UsageError(f"no server {', '.join(missing)} in {file}: it has {', '.join(found.servers)}")
         if not dry_run and wanted:
             servers_file.edit(self.path, lambda servers, _: servers.update(wanted))
             if running(self.home) is not None:
                 await self.ask("list_servers", {})
-        return {"servers": wanted, "left_out": left_out, "needs": needs, "file": str(self.path)}
+        used = json.dumps(wanted)
+        needs = {name: about for name, about in sorted(found.needs.items()) if f"${{env:{name}}}" in used}
+        told = {"servers": wanted, "left_out": found.left_out, "needs": needs, "notes": found.notes}
+        return {**told, "file": str(self.path)}

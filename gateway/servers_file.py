@@ -20,7 +20,7 @@ OURS = frozenset(("pin", "open", "tools", "labels", "timeout", "isolation", "cre
 HINTS = ("readOnly", "destructive", "idempotent", "openWorld")
 OVERRIDES = frozenset((*HINTS, "labels", "undo", "atOnce", "perMinute"))
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
-_REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
+REFERENCE = re.compile(r"\$\{([a-z]+)(?::([^}]*))?\}")
 
 
 @dataclass(frozen=True)
@@ -259,7 +259,11 @@ class References:
 
     def resolve(self, text: str) -> str:
         """The text with every reference replaced; what env and file held is remembered as secret."""
-        return _REFERENCE.sub(self._one, text)
+        return REFERENCE.sub(self._one, text)
+
+    def plain(self, text: str) -> str:
+        """The text with those references replaced that hold no secret, as for another program."""
+        return REFERENCE.sub(lambda m: m[0] if m[2] is not None else self._plain.get(m[1], m[0]), text)
 
     def _one(self, match: re.Match[str]) -> str:
         kind, name = match[1], match[2] or ""

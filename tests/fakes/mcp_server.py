@@ -2,7 +2,8 @@
 
     python mcp_server.py DIR [--stdio] [--legacy-only]
 
-DIR/tools.json holds the definitions (made when missing), DIR/calls.log gets a line per call.
+DIR/tools.json holds the definitions (made when missing), DIR/calls.log gets a line per call; `slow` with
+`until` takes until there is a file of this name in DIR.
 Over HTTP the address is printed as one JSON line.
 """
 
@@ -80,6 +81,10 @@ class Fake:
         with self.log.open("a") as log:
             log.write(json.dumps([params.name, given]) + "\n")
         match params.name:
+            case "slow" if "until" in given:
+                while not (self.file.parent / given["until"]).exists():
+                    await asyncio.sleep(0.02)
+                return text("awake")
             case "slow":
                 await asyncio.sleep(float(given.get("seconds", 30)))
                 return text("awake")

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from gateway import servers_file
-from gateway.servers_import import read_foreign
 from tests.gateway.world import (
     FAKE,
     FakeServer,
@@ -156,38 +155,45 @@ def test_with_a_gateway_a_command_is_taken_from_the_command_line_only(tmp_path: 
         assert "no server" in pointsman(running, "servers", "test", "child").stderr
 
 
-def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
+def test_servers_are_taken_over_and_given_away_without_secrets(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     claude = {
-        "mcpServers": {"gh": {"command": "npx", "args": ["-y", "gh"], "env": {"GH_TOKEN": "ghp_verysecret"}}}
+        "mcpServers": {
+            "gh": {"command": "npx", "args": ["-y", "gh"], "env": {"GH_TOKEN": "ghp_verysecret"}},
+            "old": {"type": "sse", "url": "https://x/sse"},
+            "hub": {"url": "https://hub.example/mcp"},
+        }
     }
     path.write_text(json.dumps(claude))
-    servers, _, needs = read_foreign(path)
-    assert servers["gh"]["env"] == {"GH_TOKEN": "${env:GH_GH_TOKEN}"} and needs == ["GH_GH_TOKEN"]
-    code = {
-        "inputs": [{"id": "my-key", "type": "promptString", "password": True}],
-        "servers": {
-            "x": {
-                "type": "http",
-                "url": "http://x/mcp",
-                "headers": {"Authorization": "Bearer ${input:my-key}"},
-            }
-        },
-    }
-    path.write_text(json.dumps(code))
-    servers, _, needs = read_foreign(path)
-    assert servers["x"]["headers"] == {"Authorization": "Bearer ${env:MY_KEY}"} and needs == ["MY_KEY"]
-    registry = {
-        "name": "io.example/weather",
-        "packages": [{"registryType": "pypi", "identifier": "mcp-weather", "version": "1.2"}],
-    }
-    path.write_text(json.dumps(registry))
-    assert read_foreign(path)[0] == {"weather": {"command": "uvx", "args": ["mcp-weather==1.2"]}}
     here = alone(tmp_path)
-    path.write_text(json.dumps(claude))
-    told = pointsman(here, "servers", "import", str(path))
-    assert "added gh" in told.stdout and "set GH_GH_TOKEN" in told.stdout
-    assert "verysecret" not in (tmp_path / "mcp.json").read_text()
+    planned = pointsman(here, "servers", "import", str(path), "--dry-run")
+    assert "would add gh" in planned.stdout and not servers_file.load(tmp_path / "mcp.json").servers
+    told = pointsman(here, "servers", "import", str(path), "--only", "gh")
+    assert "added gh" in told.stdout and "set GH_GH_TOKEN" in told.stdout and "hub" not in told.stdout
+    rest = pointsman(here, "servers", "import", str(path))
+    assert "added hub" in rest.stdout and "left out gh: there is a server of this name" in rest.stdout
+    assert "left out old: its type is 'sse'" in rest.stdout
+    text = (tmp_path / "mcp.json").read_text()
+    assert "verysecret" not in text and "sse" not in text
+    document = json.loads(text)
+    document["mcpServers"]["hub"]["headers"] = {"X-Api-Key": "written-by-hand"}
+    document["mcpServers"]["hub"]["pointsman"] = {"pin": "trust"}
+    document["mcpServers"]["py"] = {"command": "${python}", "args": ["a", "${env:B}"]}
+    (tmp_path / "mcp.json").write_text(json.dumps(document))
+    exported = json.loads(pointsman(here, "servers", "export").stdout)
+    assert exported["mcpServers"] == {
+        "gh": {"command": "npx", "args": ["-y", "gh"], "env": {"GH_TOKEN": "${env:GH_GH_TOKEN}"}},
+        "hub": {
+            "type": "http",
+            "url": "https://hub.example/mcp",
+            "headers": {"X-Api-Key": "${env:HUB_X_API_KEY}"},
+        },
+        "py": {"command": sys.executable, "args": ["a", "${env:B}"]},
+    }
+    path.write_text(json.dumps(exported))
+    again = json.loads(pointsman(here, "servers", "import", str(path), "--dry-run", "--json").stdout)
+    assert sorted(again["left_out"]) == ["gh", "hub", "py"]
+    assert "no server nobody" in pointsman(here, "servers", "import", str(path), "--only", "nobody").stderr
 
 
 def test_the_bundled_file_reads_and_names_one_child(monkeypatch: pytest.MonkeyPatch) -> None:

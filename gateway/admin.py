@@ -285,10 +285,10 @@ class Admin:
             return {**told, "ok": False, "tools": []}
         denied = [
             t["name"]
-            for t in server.offered_tools()
+            for t in self._app.catalogue.offered_tools(server)
             if t["standing"] == "approved" and self._nobody_may(name, t)
         ]
-        tools = server.offered_tools()
+        tools = self._app.catalogue.offered_tools(server)
         if not tools:
             told["warning"] = "it offers no tools"
         return {**told, "ok": True, "stage": "", "tools": tools, "no_rule_permits": denied}
@@ -303,7 +303,7 @@ class Admin:
         if server.offers is None:
             await self._app.catalogue.refresh(server)
         tools = []
-        for tool in server.offered_tools():
+        for tool in self._app.catalogue.offered_tools(server):
             if tool["standing"] != "approved":
                 tools.append({**tool, "diff": self._difference(server, tool["name"])})
         return {"name": name, "state": server.summary()["state"], "error": server.error, "tools": tools}
@@ -329,7 +329,11 @@ class Admin:
             )
         chosen = tools or catalogue.candidates(server, unflagged=unflagged and not all)
         if not tools and not unflagged and not all:
-            flagged = [t["name"] for t in server.offered_tools() if t["flags"] and t["name"] in chosen]
+            flagged = [
+                t["name"]
+                for t in self._app.catalogue.offered_tools(server)
+                if t["flags"] and t["name"] in chosen
+            ]
             if flagged:
                 raise GatewayError(
                     f"{', '.join(flagged)} were flagged: look at `pointsman servers diff {name}`, "
@@ -356,7 +360,7 @@ class Admin:
         await self._app.reader.read(by=caller.subject)
         server = self._app.catalogue.get(name)
         await self._app.catalogue.refresh(server)
-        return {**server.summary(), "tools": server.offered_tools()}
+        return {**server.summary(), "tools": self._app.catalogue.offered_tools(server)}
 
     async def _remove_server(self, caller: Caller, name: str) -> dict[str, Any]:
         self._app.catalogue.get(name)

@@ -11,7 +11,6 @@ from typing import Any
 from gateway.caller import Caller
 from gateway.canonical import digest
 from gateway.connection import Connection
-from gateway.definition_check import flags
 from gateway.errors import NotYet, Refusal, RpcError, UpstreamFailed, UsageError
 from gateway.ledger import Ledger, now
 from gateway.names import collisions, public_name
@@ -340,8 +339,19 @@ class Catalogue:
     def candidates(self, server: Server, *, unflagged: bool) -> list[str]:
         """The tools that wait for approval; `unflagged` leaves out those the definition check marks."""
         waiting = [name for name in server.names() if server.standing(name) in ("new", "changed")]
-        offers = server.offers or {}
-        return [n for n in waiting if n in offers and not (unflagged and flags(offers[n]))]
+        others = self.others(server)
+        return [
+            n for n in waiting if n in (server.offers or {}) and not (unflagged and server.flags(n, others))
+        ]
+
+    def others(self, server: Server) -> frozenset[str]:
+        """The names of every other server's tools, for which those of this one may try to pass."""
+        every = (s.names() for s in self.servers.values() if s.name != server.name)
+        return frozenset(name for names in every for name in names) | {t.name for t in self.builtin.values()}
+
+    def offered_tools(self, server: Server) -> list[dict[str, Any]]:
+        """A server's tools as the operator sees them before approving."""
+        return server.offered_tools(self.others(server))
 
     # -- finding -----------------------------------------------------------------------------------
 

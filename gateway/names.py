@@ -8,15 +8,20 @@ import unicodedata
 from collections.abc import Iterable
 
 LONGEST = 64
+MARK = 12  # hex digits
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
+_MARKED = re.compile(rf"_[0-9a-f]{{{MARK}}}$")
 
 
 def public_name(server: str, tool: str) -> str:
-    """The name callers use; whatever had to be changed is marked by a hash of the original."""
+    """The name callers use; whatever had to be changed is marked by a hash of the original.
+
+    So is a tool whose own name ends like a mark, or it could be called what another one has become.
+    """
     plain = f"{server}__{_ODD.sub('_', tool)}"
-    if _ODD.search(tool) or not tool or len(plain) > LONGEST:
-        mark = hashlib.sha256(f"{server}\0{tool}".encode()).hexdigest()[:8]
-        plain = f"{plain[: LONGEST - 9]}_{mark}"
+    if _ODD.search(tool) or not tool or len(plain) > LONGEST or _MARKED.search(tool):
+        mark = hashlib.sha256(f"{server}\0{tool}".encode()).hexdigest()[:MARK]
+        plain = f"{plain[: LONGEST - MARK - 1]}_{mark}"
     return plain
 
 

@@ -124,7 +124,11 @@ class Server:
             "p95_ms": self.p95(),
         }
 
-    def offered_tools(self) -> list[dict[str, Any]]:
+    def flags(self, name: str, others: frozenset[str]) -> list[str]:
+        """What the definition check says about a tool it offers, beside the tools of `others`."""
+        return flags((self.offers or {}).get(name) or self.pins[name].definition, others, self.names())
+
+    def offered_tools(self, others: frozenset[str]) -> list[dict[str, Any]]:
         """Every tool with its standing, risk and flags, as the operator sees it before approving."""
         shown = []
         for name in self.names():
@@ -137,7 +141,7 @@ class Server:
                     "name": name,
                     "standing": self.standing(name),
                     "risk": risk,
-                    "flags": flags(definition),
+                    "flags": self.flags(name, others),
                     "description": text[:200],
                 }
             )

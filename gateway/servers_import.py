@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.errors import ServersFileError, UsageError
 from gateway.redaction import Redactor
-from gateway.servers_file import REFERENCE, parse_entry
+from gateway.servers_file import REFERENCE, check_name, parse_entry
 
 HTTP = ("http", "streamable-http", "streamableHttp")
 TAKEN = frozenset(("type", "transport", "url", "command", "args", "env", "headers", "cwd"))
@@ -90,6 +90,7 @@ def _take(found: Foreign, name: str, make: Callable[[str], dict[str, Any]]) -> N
     try:
         if own in found.servers:
             raise UsageError(f"its name here would be {own!r}, as of another one: rename one of them")
+        check_name(own)
         body = make(own)
         parse_entry(own, body)
     except UsageError as error:

@@ -82,7 +82,7 @@ class Fake:
             log.write(json.dumps([params.name, given]) + "\n")
         match params.name:
             case "slow" if "until" in given:
-                while not (self.file.parent / given["until"]).exists():
+                while not (self.file.parent / given["until"]).exists():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
                 return text("awake")
             case "slow":

@@ -300,8 +300,12 @@ class Ledger:
             last = row[0] - 1 if row[0] is not None else (connection.head or _head(connection))[0]
             done = pruned_through(connection)
             if last > done:
-                append_record(
-                    connection, "retention", self.shaped(by, body={"through": last, "before": before})
+                told = self.shaped(by, body={"through": last, "before": before})
+                seq = append_record(connection, "retention", told)
+                connection.execute(
+                    "INSERT INTO facts VALUES ('retention', ?) "
+                    "ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                    (str(seq),),
                 )
             return done, max(done, last)
 

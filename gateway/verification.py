@@ -62,9 +62,10 @@ def verify(connection: Writing, checkpoints: Checkpoints | None = None) -> Verif
 
 def pruned_through(connection: Connection) -> int:
     """The last record whose bodies are gone by a retention that the ledger tells of."""
-    row = connection.execute(
-        "SELECT record FROM records WHERE kind = 'retention' ORDER BY seq DESC LIMIT 1"
-    ).fetchone()
+    # A fact only says where to look, so that nothing has to be read through: the record is what counts.
+    where = connection.execute("SELECT value FROM facts WHERE name = 'retention'").fetchone()
+    sought = "SELECT record FROM records WHERE seq = ? AND kind = 'retention'"
+    row = connection.execute(sought, (int(where[0]),)).fetchone() if where else None
     record = _parse(row[0]) if row else None
     body = record.get("body") if record else None
     through = body.get("through") if isinstance(body, dict) else None

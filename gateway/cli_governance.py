@@ -201,6 +201,7 @@ def _explanation(answer: dict[str, Any]) -> str:
     lines += [f"  error: {error}" for error in answer["errors"]]
     if not answer["rules"] and not answer["errors"]:
         lines.append("  no rule permits it")
+    lines += [f"  needs {need}" for need in answer.get("needs", ())]
     if answer["would_permit"]:
         lines.append("what permits this tool to others, or under other circumstances:")
         lines += [f"  rule {r['id']} ({r['where']}): {r['description']}" for r in answer["would_permit"]]

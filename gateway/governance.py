@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ from gateway.server import make_tool
 from gateway.settings import Settings, home, load
 from gateway.store import Store
 from gateway.tokens import Tokens
-from gateway.types import Approval, Subject, Tool
+from gateway.types import Approval, Decision, Subject, Tool
 
 ROLES = {"agent:coordinator": ("coordinator",), "user:operator": ("operator",)}
 BY_KIND = {"agent": ("specialist",), "user": ("oncall",)}
@@ -239,7 +239,7 @@ class Desk:
 def explained(
     policy: Policy, subject: Subject, tool: Tool, arguments: dict[str, Any], context: dict[str, Any]
 ) -> dict[str, Any]:
-    """The decision with its rules, and the rules that permit this tool to others or otherwise."""
+    """The decision with its rules, what it needs, and the rules that permit the tool to others."""
     decision = policy.decide(subject, "call", tool, arguments, context)
     rules = [_rule(rule) for rule in decision.rules]
     would = [] if decision.verdict == "call" else [_rule(rule) for rule in policy.permits(tool)]
@@ -247,8 +247,36 @@ def explained(
         "verdict": decision.verdict,
         "rules": rules,
         "errors": list(decision.errors),
+        "needs": list(_needs(policy, decision, tool)),
         "would_permit": would,
     }
+
+
+def _needs(policy: Policy, decision: Decision, tool: Tool) -> Iterator[str]:
+    """What would have to be otherwise for the call to go, in words."""
+    if decision.verdict == "call":
+        return
+    if decision.verdict == "request":
+        yield (
+            f"the approval of {decision.approvals} different persons"
+            if decision.approvals > 1
+            else ("the approval of another person")
+        )
+    if decision.errors:
+        yield "arguments and context that the policy can be evaluated with"
+    for rule in policy.forbidding(decision):
+        words = rule.advice or rule.description
+        yield f"that forbid {rule.id} ({rule.where}) does not apply" + (f": {words}" if words else "")
+    if decision.verdict == "deny":
+        permits = policy.permits(tool)
+        names = ", ".join(f"{rule.id} ({rule.where})" for rule in permits)
+        yield (
+            f"that one of these applies: {names}"
+            if names
+            else (f"a rule: no rule permits {tool.public} to anybody")
+        )
+    if decision.retry_after is not None:
+        yield f"another hour: in {decision.retry_after:.0f} s the clock alone makes it another decision"
 
 
 def check_approver(

@@ -178,6 +178,11 @@ class Policy:
         permits = [s for s in self.statements if s.parsed["effect"] == "permit" and concerns(s.parsed, tool)]
         return [s.rule for s in permits if self._could(s, tool)]
 
+    def forbidding(self, decision: Decision) -> list[Rule]:
+        """Those of a decision's rules that forbid."""
+        named = {s.rule.id for s in self.statements if s.parsed["effect"] == "forbid"}
+        return [rule for rule in decision.rules if rule.id in named]
+
     def _could(self, statement: Statement, tool: Tool) -> bool:
         """Whether somebody this rule speaks of could be let through, in some context."""
         alone = Scopes([statement], self._schemas)

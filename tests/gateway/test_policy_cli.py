@@ -117,6 +117,30 @@ def test_explain_gives_the_verdict_the_rules_and_what_would_permit() -> None:
     ]
 
 
+def test_explain_says_what_is_needed() -> None:
+    written(
+        '@id("ask") @approvals("2") permit (principal in Role::"oncall", action in Action::"request", resource);'
+        '@id("safe") permit (principal in Role::"oncall", action in Action::"call", resource);'
+        '@id("not-eve") @advice("Ask ana.") forbid (principal, action, resource) when { principal.name == "eve" };'
+        '@id("slow") forbid (principal in Role::"oncall", action in Action::"call", resource)'
+        ' when { resource.name == "search_ledger" };'
+    )
+    asked = ["explain", "gateway__search_ledger", "--json", "--as"]
+    ana, eve, logs = (json.loads(run(*asked, who).stdout) for who in ("user:ana", "user:eve", "agent:logs"))
+    assert ana["verdict"] == "request" and ana["needs"] == [
+        "the approval of 2 different persons",
+        "that forbid slow (mine.cedar:1) does not apply",
+    ]
+    forbid = "that forbid not-eve (mine.cedar:1) does not apply: Ask ana."
+    assert eve["verdict"] == "deny" and eve["needs"][0] == forbid
+    assert logs["needs"] == ["that one of these applies: ask (mine.cedar:1), safe (mine.cedar:1)"]
+    assert (
+        json.loads(run("explain", "gateway__list_tokens", "--json", "--as", "user:ana").stdout)["needs"] == []
+    )
+    told = run("explain", "gateway__search_ledger", "--as", "user:ana").stdout
+    assert "  needs the approval of 2 different persons" in told
+
+
 def test_explain_looks_at_the_arguments() -> None:
     asked = ["explain", "gateway__issue_token", "--as", "agent:coordinator", "--json", "--args"]
     for roles, verdict in ((["specialist"], "call"), (["specialist", "operator"], "deny")):

@@ -119,9 +119,11 @@ def test_explain_gives_the_verdict_the_rules_and_what_would_permit() -> None:
 
 def test_explain_says_what_is_needed() -> None:
     written(
-        '@id("ask") @approvals("2") permit (principal in Role::"oncall", action in Action::"request", resource);'
+        '@id("ask") @approvals("2")'
+        ' permit (principal in Role::"oncall", action in Action::"request", resource);'
         '@id("safe") permit (principal in Role::"oncall", action in Action::"call", resource);'
-        '@id("not-eve") @advice("Ask ana.") forbid (principal, action, resource) when { principal.name == "eve" };'
+        '@id("not-eve") @advice("Ask ana.")'
+        ' forbid (principal, action, resource) when { principal.name == "eve" };'
         '@id("slow") forbid (principal in Role::"oncall", action in Action::"call", resource)'
         ' when { resource.name == "search_ledger" };'
     )

@@ -30,11 +30,12 @@ ASKED = {
     "additionalProperties": False,
 }
 
-# name: (what using it means, what it brings into a run and where it sends what it is given)
+# name: (what using it means, what it brings into a run). A search sends words outwards too, but
+# "outward" would let the rule on private and untrusted data overrule the permit written for just this tool.
 TOOLS: dict[str, tuple[str, tuple[str, ...]]] = {
     "model": ("Send what this case has found so far to a hosted model.", ()),
-    "web_search": ("Let the provider search the web in this task.", ("untrusted", "outward")),
-    "bing": ("Let the provider search the web with Bing in this task.", ("untrusted", "outward")),
+    "web_search": ("Let the provider search the web in this task.", ("untrusted",)),
+    "bing": ("Let the provider search the web with Bing in this task.", ("untrusted",)),
     "code_interpreter": ("Let the provider run code it writes, in a place of its own.", ()),
 }
 

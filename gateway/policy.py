@@ -32,7 +32,9 @@ from gateway.scopes import (
 from gateway.types import Decision, Rule, Subject, Tool, Verb
 
 CACHED = 4_096
-LABELS = frozenset(("private", "untrusted", "outward", "prod"))  # known although nothing may carry them
+LABELS = frozenset(
+    ("private", "untrusted", "outward", "prod", "restricted")
+)  # known although nothing may carry them
 WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 HOUR = timedelta(hours=1)
 _PLACE = re.compile(r" (?:in context for|on entity type) \S+")

@@ -17,6 +17,7 @@ from tests.gateway.world import LOGS, ROOT, app_with, call, code, fake_server
 
 pytestmark = pytest.mark.anyio
 
+RULES = (SHIPPED / "default.cedar").read_text()
 MODEL = {"provider": "openai", "model": "small", "endpoint": "http://127.0.0.1:1/v1"}
 RESEARCH = Subject("agent:research", ("specialist",), case="C1", run="r1")
 SEARCH = {
@@ -43,7 +44,7 @@ async def found(app: App, **where: Any) -> list[dict[str, Any]]:
 
 
 async def test_a_specialist_may_ask_a_model_and_is_offered_no_hosted_tool(tmp_path: Path) -> None:
-    async with app_with(tmp_path, {}, policy=str(SHIPPED)) as app:
+    async with app_with(tmp_path, {}, policy=RULES) as app:
         told = await call(app, LOGS, "hosted/model", MODEL)
         assert told["structuredContent"]["allowed"] is True
         for name in ("web_search", "bing", "code_interpreter"):
@@ -60,32 +61,28 @@ async def test_a_specialist_may_ask_a_model_and_is_offered_no_hosted_tool(tmp_pa
 
 async def test_the_rule_on_the_page_lets_one_specialist_search(tmp_path: Path) -> None:
     rule = re.findall(r"```cedar\n(.*?)```", (ROOT / "docs" / "cloud.md").read_text(), re.S)[0]
-    own = tmp_path / "own"
-    own.mkdir()
-    (own / "default.cedar").write_text((SHIPPED / "default.cedar").read_text())
-    (own / "research.cedar").write_text(rule)
-    async with app_with(tmp_path, {}, policy=str(own)) as app:
+    async with app_with(tmp_path, {}, policy=RULES + rule) as app:
         told = await call(app, RESEARCH, "hosted/web_search", MODEL)
         assert told["structuredContent"]["allowed"] is True
-        assert app.gateway.labels.of(RESEARCH) == {"untrusted", "outward"}
+        assert (await app.gateway.labels.of(RESEARCH)).labels() == {"untrusted"}
         assert code(await call(app, LOGS, "hosted/web_search", MODEL)) == "denied"
         assert code(await call(app, RESEARCH, "hosted/code_interpreter", MODEL)) == "denied"
 
 
-async def test_a_case_that_has_read_private_data_stays_home(tmp_path: Path) -> None:
+async def test_a_case_that_has_read_restricted_data_stays_home(tmp_path: Path) -> None:
     with fake_server(tmp_path / "fake") as fake:
-        entry = fake.entry(pin="trust", labels=["private"], tools={"read": {"readOnly": True}})
-        async with app_with(tmp_path, {"fake": entry}, policy=str(SHIPPED)) as app:
+        entry = fake.entry(pin="trust", labels=["restricted"], tools={"read": {"readOnly": True}})
+        async with app_with(tmp_path, {"fake": entry}, policy=RULES) as app:
             assert "structuredContent" in await call(app, LOGS, "hosted/model", MODEL)
             assert code(await call(app, LOGS, "fake__read")) == ""
             assert code(await call(app, LOGS, "hosted/model", MODEL)) == "denied"
-            assert (await found(app, kind="refusal"))[0]["rules"] == ["private-stays-home"]
+            assert (await found(app, kind="refusal"))[0]["rules"] == ["restricted-stays-home"]
             other = replace(LOGS, case="C2", run="r2")
             assert "structuredContent" in await call(app, other, "hosted/model", MODEL)
 
 
 async def test_what_a_provider_reports_is_observed_redacted_and_added_up(tmp_path: Path) -> None:
-    async with app_with(tmp_path, {}, policy=str(SHIPPED)) as app:
+    async with app_with(tmp_path, {}, policy=RULES) as app:
         used = {"response": "resp_1", "waits_for": ["f1"], "version": "small-2026", "input_tokens": 70}
         first = answered(**used, output_tokens=30, hosted=[SEARCH, {**SEARCH, "id": "ws_2"}])
         told = (await call(app, LOGS, "gateway__record_model", first))["structuredContent"]
@@ -112,7 +109,7 @@ async def test_what_a_provider_reports_is_observed_redacted_and_added_up(tmp_pat
 
 
 async def test_nobody_but_a_specialist_records_a_model(tmp_path: Path) -> None:
-    async with app_with(tmp_path, {}, policy=str(SHIPPED)) as app:
+    async with app_with(tmp_path, {}, policy=RULES) as app:
         nobody = Subject("agent:logs")
         assert code(await call(app, nobody, "gateway__record_model", answered())) == "denied"
         assert await found(app, kind="model") == []
@@ -122,7 +119,7 @@ async def test_nobody_but_a_specialist_records_a_model(tmp_path: Path) -> None:
 
 
 async def test_what_models_use_is_not_listed_and_no_server_takes_its_name(tmp_path: Path) -> None:
-    async with app_with(tmp_path, {}, policy=str(SHIPPED)) as app:
+    async with app_with(tmp_path, {}, policy=RULES) as app:
         told = await app.methods.answer(Caller(LOGS), "tools/list", {})
         assert [tool["name"] for tool in told["tools"]] == ["gateway__record_model"]
     with pytest.raises(UsageError, match="'gateway' or 'hosted'"):

@@ -84,7 +84,8 @@ class Field:
         """Call the well server; every answer has to be the right one."""
         for n in range(often):
             before = time.monotonic()
-            assert await self.call(http, well, {"text": f"{n}"}) == ("ok", f"read: {n}")
+            got = await self.call(http, well, {"text": f"{n}"})
+            assert got == ("ok", f"read: {n}"), got
             times.append(time.monotonic() - before)
 
     async def servers(self) -> dict[str, dict[str, Any]]:

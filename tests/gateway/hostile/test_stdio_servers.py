@@ -47,7 +47,7 @@ def called(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
                 return all(told[mode]["state"] == "ready" for mode in STDIO)
 
             await until(ready)
-            await here.try_modes({mode: {} for mode in STDIO}, "well__read")
+            await here.try_modes({mode: {} for mode in STDIO}, "well__read", at_once=4)
 
         asyncio.run(run())
         yield here
@@ -61,7 +61,7 @@ def test_a_process_that_turns_hostile_in_a_call(called: Field, mode: str) -> Non
 
 
 def test_the_well_server_beside_them_answered_every_call_and_as_quickly(called: Field) -> None:
-    assert len(called.beside) > 10
+    assert len(called.beside) > 5
     alone, beside = statistics.median(called.alone), statistics.median(called.beside)
     assert beside < max(10 * alone, 0.25), (alone, beside)
 

@@ -66,6 +66,7 @@ class FakeModel:
                 Route("/{base:path}/responses", self.respond, methods=["POST"]),
                 Route("/v1/models", self.models),
                 Route("/requests", self.asked),
+                Route("/hosted", self.made),
             ]
         )
 
@@ -74,6 +75,9 @@ class FakeModel:
 
     async def asked(self, _: Request) -> Response:
         return JSONResponse(self.requests)
+
+    async def made(self, _: Request) -> Response:
+        return JSONResponse(self.hosted)
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()

@@ -11,7 +11,6 @@ import pytest
 
 from specialists.roster import BUILT_IN
 from tests.journeys.conftest import INCIDENT, POINTSMAN, ROOT
-from tests.journeys.test_modes import endpoint
 
 RECORDING = str(INCIDENT / "recording")
 TOKEN = "a-token-of-the-journey-and-no-other"
@@ -54,18 +53,15 @@ def settings(person, urls, **mode):
 @pytest.mark.timeout(600)  # ten programs on a machine that may be busy
 def test_where_specialists_run_changes_the_mode_lines_and_nothing_a_reader_sees(person, truth):
     results, files = {}, {}
-    with agents(person, *((name,) for name in BUILT_IN)) as running, endpoint() as model:
+    with agents(person, *((name,) for name in BUILT_IN)) as running:
         urls = {name: url for name, (url, _) in running.items()}
         placings = {
             "local": {},
             "remote": dict.fromkeys(BUILT_IN, "remote"),
-            "mixed": {"metrics": "remote", "changes": "remote", "traces": "cloud"},
+            "mixed": {"metrics": "remote", "changes": "remote"},
         }
         more = {
             "POINTSMAN_SPECIALIST_TOKEN": TOKEN,
-            "OPENAI_API_KEY": "sk-journey-not-a-real-key",
-            "POINTSMAN_SPECIALISTS__DEFAULTS__BASE_URL": model,
-            "POINTSMAN_SPECIALISTS__DEFAULTS__MODEL": "investigator-1",
         }
         for name, placing in placings.items():
             files[name] = settings(person, urls, **placing)

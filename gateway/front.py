@@ -13,6 +13,7 @@ import orjson
 from gateway import approvals_api, strictjson
 from gateway.caller import NO_HEADERS, NOTHING, Caller
 from gateway.errors import HeaderMismatch, InvalidRequest, NotIdentified, ParseError, Refusal, RpcError
+from gateway.health import Health
 from gateway.http_caller import HttpCaller
 from gateway.identity import LOOPBACK, WELL_KNOWN, Identity
 from gateway.methods import Methods
@@ -55,6 +56,7 @@ class Front:
         self._methods = methods
         self._identity = identity
         self._throttle = throttle
+        self._health = Health(gateway)
         settings = gateway.settings
         self._limit = settings.max_body_bytes
         self._hosts = LOOPBACK | {host.lower() for host in settings.allowed_hosts} | {settings.host.lower()}
@@ -73,6 +75,9 @@ class Front:
         path: str = scope["path"]
         if path == "/healthz":
             await _reply(send, 200, b'{"status":"ok"}')
+            return
+        if path == "/readyz":
+            await _reply(send, *await self._health.ready())
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
         if (trouble := self._stranger(headers)) is not None:
@@ -471,7 +476,7 @@ class Front:
 
     def end_streams(self) -> None:
         """End the streams that would go on for ever, since the gateway is stopping."""
-        self._stopping = True
+        self._stopping = self._health.stopping = True
         self._methods.listeners.close()
         for session in self.sessions:
             if session.stream is not None:

@@ -31,6 +31,8 @@ from gateway.app import open_app
 from gateway.caller import Caller
 from gateway.canonical import digest
 from gateway.http_client import Address
+from gateway.meters import Note
+from gateway.pipeline import Ending
 from gateway.settings import Settings
 from gateway.types import Call, Subject
 
@@ -122,6 +124,15 @@ async def _measured(place: Path, durability: str, url: str) -> None:
         await measure("look for secrets in a small result", 3000, lambda n: gateway.redactor.pack(result))
         await measure("look for secrets in a result of 10 kB", 500, lambda n: gateway.redactor.pack(page))
         decision = gateway.policy.decide(SUBJECT, "call", tool, {"text": "again"}, context)
+
+        one_call = call(1)
+
+        def counted(n: int) -> None:
+            note = Note()
+            note.decision, note.ending, note.upstream = decision, Ending("ok"), 0.001
+            gateway.meters.call(note, one_call)
+
+        await measure("count it for the figures", 5000, counted)
 
         async def recorded(n: int) -> None:
             one = call(n)

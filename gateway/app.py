@@ -155,6 +155,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         sealer = Sealer(await ledger.secret("state key")) if shared else Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
+        store.measure = gateway.meters.write
         catalogue.changed.append(lambda what, server: _fit_policy(gateway, what))
         methods = Methods(gateway, index)
         identity = Identity(tokens, settings, pool)

@@ -40,7 +40,7 @@ log = logging.getLogger("gateway.front")
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
-JSON = (b"content-type", b"application/json")
+JSON = b"application/json"
 ONCE = frozenset(
     (b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"authorization", b"host", b"mcp-session-id")
 )
@@ -88,6 +88,9 @@ class Front:
             return
         subject = self._identity.known(headers.get(b"authorization", b""), path)
         if subject is None and (subject := await self._identified(scope, send, headers)) is None:
+            return
+        if path == "/metrics":
+            await self._metrics(scope, send, subject)
             return
         if approvals_api.is_ours(path):
             await self._approvals(scope, receive, send, headers, subject)
@@ -228,6 +231,17 @@ class Front:
         query = scope.get("query_string", b"")
         status, told = await approvals_api.answer(self._gateway, subject, verb, scope["path"], query, body)
         await _reply(send, status, told)
+
+    async def _metrics(self, scope: Scope, send: Send, subject: Subject) -> None:
+        from gateway import exposition  # where nobody asks for figures, their format is not loaded
+
+        if scope["method"] != "GET":
+            await _reply(send, 405, b"", (b"allow", b"GET"))
+        elif not exposition.may_read(subject):
+            words = f"the figures are for the roles {' and '.join(sorted(exposition.MAY_READ))}"
+            await _reply(send, 403, _error(None, RpcError(words, number=-32012)))
+        else:
+            await _reply(send, 200, await exposition.text(self._gateway), kind=exposition.CONTENT_TYPE)
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
         length = headers.get(b"content-length", b"0")
@@ -497,9 +511,11 @@ def _host(headers: dict[bytes, bytes]) -> str:
     return headers.get(b"host", b"").decode("latin-1")
 
 
-async def _reply(send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes]) -> None:
+async def _reply(
+    send: Send, status: int, body: bytes, *extra: tuple[bytes, bytes], kind: bytes = JSON
+) -> None:
     headers = (
-        [JSON, (b"content-length", str(len(body)).encode()), *extra]
+        [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *extra]
         if body
         else [(b"content-length", b"0"), *extra]
     )

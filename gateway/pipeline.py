@@ -18,6 +18,7 @@ from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, Refusal, RpcErr
 from gateway.labels import Labels, Seen
 from gateway.ledger import Ledger
 from gateway.limits import Limits
+from gateway.meters import Meters, Note
 from gateway.policy import Policy
 from gateway.redaction import Redactor
 from gateway.refusals import APPROVAL, denied, refusal_error, refusal_result, waiting
@@ -69,6 +70,7 @@ class Gateway:
         self.sealer = sealer
         self.limits = Limits(settings, ledger)
         self.labels = Labels(ledger)
+        self.meters = Meters()
         self.builtin: dict[str, Upstream] = {}  # the servers that are parts of the gateway
         self._boot = "c_" + secrets.token_hex(6)
         self._calls = itertools.count(1)
@@ -78,6 +80,7 @@ class Gateway:
     async def call(self, caller: Caller, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Run one call for this caller; its result, or a refusal as a result."""
         call: Call | None = None
+        note = Note()
         try:
             subject = caller.subject  # 1 identify: the front read the token before the body
             with self.limits.admit(subject):  # 2 admit
@@ -87,26 +90,31 @@ class Gateway:
                 call, params = self.accept(caller, target, params)
                 with self.limits.use(subject, call.tool):
                     seen = await self.labels.of(subject)
-                    decision = self.decide(call, seen)  # 4 decide
+                    decision = self.decide(call, seen, note)  # 4 decide
                     approval, recorded = await self.settle(call, decision)  # 5 settle approval, idempotency
                     if recorded is not None:
+                        note.ending = recorded
                         return self.release(call, caller, recorded, seen)
                     await self.limits.spend(call)  # 6 spend
-                    recorded = await self.intend(call, decision, approval)  # 7 record the intent, and go
+                    recorded = await self.intend(call, decision, approval, note)  # 7 record the intent
                     if recorded is not None:
+                        note.ending = recorded
                         return self.release(call, caller, recorded, seen)
                     started = now_ms()
                     ending = await self.run(call, caller, target, params)  # 8 run
-                    ending = self.check(call, target, ending)  # 9 check
+                    note.upstream = (now_ms() - started) / 1000
+                    note.ending = ending = self.check(call, target, ending)  # 9 check
                     await self.conclude(call, ending, now_ms() - started)  # 10 record the outcome
                     return self.release(call, caller, ending, seen)
         except Refusal as refusal:
+            note.refusal = refusal
             return await self.refused(caller, method, params, call, refusal)
         except LedgerError as error:
-            refusal = Refusal("ledger_unavailable", f"nothing was run: {error}", retry_after=5)
-            return await self.refused(caller, method, params, call, refusal)
+            note.refusal = Refusal("ledger_unavailable", f"nothing was run: {error}", retry_after=5)
+            return await self.refused(caller, method, params, call, note.refusal)
         finally:
             self._done(call)
+            self.meters.call(note, call)
 
     # -- 3: what is asked for ----------------------------------------------------------------------
 
@@ -148,10 +156,11 @@ class Gateway:
 
     # -- 4, 5, 7: may it -----------------------------------------------------------------------------
 
-    def decide(self, call: Call, seen: Seen) -> Decision:
+    def decide(self, call: Call, seen: Seen, note: Note) -> Decision:
         """What policy says, with the arguments and what this run has already seen."""
         context = {"environment": self.settings.environment, "labels": seen.labels()}
         decision = self.policy.decide(call.subject, call.verb, call.tool, call.arguments, context)
+        note.decision = decision
         if decision.verdict == "deny":
             raise denied(call, decision)
         return decision
@@ -216,13 +225,13 @@ class Gateway:
             "key_conflict", "nothing is recorded under this key: make the call without pointsman/recorded"
         )
 
-    async def intend(self, call: Call, decision: Decision, approval: str) -> Ending | None:
+    async def intend(self, call: Call, decision: Decision, approval: str, note: Note) -> Ending | None:
         """Write the intent, which spends the approval; what cannot be written does not run.
 
         An ending instead where another gateway has taken the key since it was looked for.
         """
         try:
-            await self.ledger.intent(call, decision, approval)
+            note.seq = await self.ledger.intent(call, decision, approval)
             return None
         except ApprovalSpent as spent:
             raise Refusal(

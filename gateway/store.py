@@ -71,6 +71,7 @@ class Store:
         self._topics: dict[str, list[Callable[[], Awaitable[object]]]] = {}
         self._reloads: set[asyncio.Task[None]] = set()
         self.after_writing: list[Callable[[Writing], None]] = []  # at most once a second
+        self.measure: Callable[[int, float], object] = _nothing  # writes of a transaction, seconds it took
         self._noted = 0.0
         self._dirty = False
 
@@ -141,6 +142,11 @@ class Store:
         self._asked.append((fn, future))
         return future
 
+    @property
+    def waiting(self) -> int:
+        """How many hand-overs of writes the writer has not begun."""
+        return self._jobs.qsize()
+
     def _hand_over(self) -> None:
         if self._asked:
             self._jobs.put(self._asked)
@@ -196,9 +202,11 @@ class Store:
             batch, running = self._drain()
             outcomes: list[Settled] = []
             try:
+                began = time.perf_counter()
                 connection = self._begun(connection) if batch else connection or self.connect()
                 if batch:
                     outcomes = self._commit(connection, batch)
+                    self.measure(len(batch), time.perf_counter() - began)
                 self._note(connection, closing=not running)
             except Exception as error:
                 # Nothing of this batch was kept. The next one tries again on a fresh connection.
@@ -300,3 +308,7 @@ class Store:
     def _unavailable(self, verb: str, error: Exception) -> LedgerError:
         what = str(error).strip() or type(error).__name__
         return LedgerUnavailable(f"cannot {verb} {self.database.name}: {what}; {self.database.advice}")
+
+
+def _nothing(writes: int, seconds: float) -> None:
+    """Nobody measures."""

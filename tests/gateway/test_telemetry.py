@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.front import Front
 from tests.gateway.world import Running, app_with, fake_server, gateway, until
@@ -73,3 +74,64 @@ async def test_it_is_not_ready_while_it_stops(tmp_path: Path) -> None:
         front.end_streams()
         await front({"type": "http", "path": "/readyz"}, None, send)
         assert sent[0]["status"] == 503 and b"stopping" in sent[1]["body"]
+
+
+Figures = dict[tuple[str, frozenset[str]], float]
+
+
+async def figures(running: Running, token: str = "") -> Figures:
+    answer = await get(running, "/metrics", token or running.token)
+    assert answer.status_code == 200 and answer.headers["content-type"].startswith(
+        "text/plain; version=0.0.4"
+    )
+    families = text_string_to_metric_families(answer.text)
+    return {(s.name, frozenset(s.labels.values())): s.value for f in families for s in f.samples}
+
+
+def of(told: Figures, name: str, *labels: str) -> float:
+    return told[f"pointsman_{name}", frozenset(labels)]
+
+
+async def test_every_call_is_counted_by_how_it_ended(tmp_path: Path) -> None:
+    with fake_server(tmp_path / "up") as server, gateway(tmp_path, {"up": server.entry(pin="trust")}) as here:
+        token = await here.issue("agent:logs", "specialist")
+        assert until(lambda: status(here) == 200)
+        before = await figures(here)
+        async with here.client(token) as client:
+            for n in range(3):
+                assert not (await client.call_tool("up__read", {"text": f"t{n}"})).is_error
+            assert (await client.call_tool("up__write", {"text": "x"})).is_error  # waits for a person
+            assert (await client.call_tool("up__secret-name", {})).is_error
+            assert (await client.call_tool("gateway__list_tokens", {})).is_error
+        told = await figures(here)
+        assert of(told, "gateway_calls_total", "up", "call", "ok") == 3
+        assert of(told, "gateway_calls_total", "up", "call", "refused") == 1
+        assert of(told, "gateway_refusals_total", "approval_pending") == 1
+        assert of(told, "gateway_refusals_total", "unknown_tool") == 1
+        assert (
+            of(told, "gateway_refusals_total", "denied") == of(told, "gateway_decisions_total", "deny") == 1
+        )
+        assert of(told, "gateway_decisions_total", "request") == 1
+        assert of(told, "gateway_upstream_seconds_count", "up") == 3
+        assert of(told, "gateway_overhead_seconds_sum") > 0 < of(told, "gateway_upstream_seconds_sum", "up")
+        assert of(told, "approvals_pending") == 1
+        assert of(told, "gateway_servers", "ready") == of(told, "gateway_server_ready", "up") == 1
+        assert of(told, "ledger_records") >= of(before, "ledger_records") + 3 * 2 + 3
+        assert of(told, "ledger_write_seconds_count") > of(before, "ledger_write_seconds_count")
+        assert of(told, "ledger_writes_waiting") == 0
+
+
+async def test_figures_are_for_two_roles_and_hold_nothing_a_caller_chose(tmp_path: Path) -> None:
+    with fake_server(tmp_path / "up") as server, gateway(tmp_path, {"up": server.entry(pin="trust")}) as here:
+        token = await here.issue("agent:logs", "specialist")
+        async with here.client(token) as client:
+            await client.call_tool("up__read", {"text": "chosen-words"})
+            await client.call_tool("chosen-words__tool", {})
+        assert (await get(here, "/metrics")).status_code == 401
+        assert (await get(here, "/metrics", "pm_" + "x" * 43)).status_code == 401
+        assert (await get(here, "/metrics", token)).status_code == 403
+        scraper = await here.issue("agent:prometheus", "metrics")
+        told = await figures(here, scraper)
+        labels = {label for _, values in told for label in values}
+        assert {"up", "ok", "unknown_tool"} <= labels
+        assert not any("chosen" in label or "logs" in label or label.startswith("c_") for label in labels)

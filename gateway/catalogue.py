@@ -377,11 +377,11 @@ class Catalogue:
                 blocked[public] = "another tool's name differs from it only in case: both are blocked on /mcp"
             else:
                 every[public] = tool
-        before = self.tools
+        before = (self.tools, self.by_server)
         self.tools = dict(sorted(every.items()))
         self.by_server = {name: dict(sorted(tools.items())) for name, tools in by_server.items()}
         self.blocked = blocked
-        if before != self.tools or not self.version:
+        if before != (self.tools, self.by_server) or not self.version:  # also what is served apart only
             self.version += 1
             self._tell("tools", "")
 

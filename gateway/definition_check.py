@@ -51,7 +51,7 @@ _ORDERS = (
 )
 _SECRETS = (
     r"\.ssh\b|id_(?:rsa|ed25519|ecdsa)|/etc/(?:passwd|shadow|sudoers)|\.aws/|\.netrc|\.npmrc|\.pypirc"
-    r"|\.git-credentials|\.docker/config|\.gnupg|\.bash_history|\.zsh_history|(?<![\w*])\.env\b(?!\.)"
+    r"|\.git-credentials|\.docker/config|\.gnupg|\.bash_history|\.zsh_history|(?<![\w*])\.env\b(?!\.\w)"
     r"|login\.keychain|cookies\.sqlite|mcp\.json|claude_desktop_config|169\.254\.169\.254",
     r"\b(?:conversation|chat|message) history\b"
     r"|\b(?:entire|full|whole|complete) (?:conversation|chat|context)\b"

@@ -140,15 +140,15 @@ def test_what_waits_is_listed_shown_and_denied(home: Path) -> None:
 
 def test_a_grant_needs_the_tool_to_be_approved_still(home: Path) -> None:
     waiting = asked(home)
-    error = run(approvals_app, "grant", waiting).exception
+    error = run(approvals_app, "grant", waiting, "--reason", "go on").exception
     assert isinstance(error, ApprovalError) and "no approved tool any more" in str(error)
 
 
 def test_approvals_are_decided_through_a_running_gateway(home: Path, running: None) -> None:
     waiting = asked(home)
     assert waiting in run(approvals_app, "list").stdout
-    assert answer(approvals_app, "deny", waiting)["status"] == "denied"
-    error = run(approvals_app, "deny", waiting).exception
+    assert answer(approvals_app, "deny", waiting, "--reason", "no")["status"] == "denied"
+    error = run(approvals_app, "deny", waiting, "--reason", "no").exception
     assert isinstance(error, ApprovalError) and error.exit_code == 3 and "is denied" in str(error)
 
 

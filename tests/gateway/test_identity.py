@@ -27,7 +27,7 @@ from tests.gateway import world
 from tests.gateway.world import ROOT, FakeServer, app_with, fake_server
 
 pytestmark = pytest.mark.anyio
-SHIPPED = str(ROOT / "gateway" / "defaults" / "policy")
+SHIPPED = (ROOT / "gateway" / "defaults" / "policy" / "default.cedar").read_text()
 
 
 @pytest.fixture
@@ -327,9 +327,7 @@ OPEN = """
 async def test_no_policy_lets_an_agent_issue_for_itself_or_agree_with_itself(
     tmp_path: Path, fake: FakeServer
 ) -> None:
-    (tmp_path / "open").mkdir()
-    (tmp_path / "open" / "all.cedar").write_text(OPEN)
-    async with gateway(tmp_path, fake, policy=str(tmp_path / "open")) as (app, url):
+    async with gateway(tmp_path, fake, policy=OPEN) as (app, url):
 
         async def ask(token: str, name: str, **arguments: Any) -> str:
             result = (await post(url, token, name, **arguments)).json()["result"]

@@ -77,7 +77,7 @@ async def test_arguments_that_do_not_fit_the_pinned_schema_stop_here(
     async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}) as app:
         result = await call(app, LOGS, "fake__read", {"text": 7})
         assert code(result) == "invalid_arguments"
-        assert "text: 7 is not of type 'string'" in words(result)
+        assert 'text: 7 is not of type "string"' in words(result)
         assert code(await call(app, LOGS, "fake__read", {"other": "x"})) == "invalid_arguments"
         assert code(await call(app, LOGS, "fake__nothing")) == "unknown_tool"
     assert len(fake.calls) == before

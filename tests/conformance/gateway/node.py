@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 OLDEST = 22
+QUICKLY = ("--prefer-offline", "--no-audit", "--no-fund", "--no-save")
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def install(directory: Path, *packages: str) -> Path:
         held = directory / "node_modules"
         missing = [p for p in packages if not (held / p[: p.find("@", 1)] / "package.json").exists()]
         if missing:
-            command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", *packages]
+            command = ["npm", "install", *QUICKLY, *packages]
             try:
                 done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=110)
             except subprocess.TimeoutExpired:

@@ -14,6 +14,7 @@ from coordinator.errors import CaseUnknown, CoordinatorError
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import Access, GatewayClient
 from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
+from specialists import tracing
 from specialists.link import Pool
 from specialists.types import Progress
 
@@ -138,6 +139,10 @@ class CaseRunner:
             )
 
     async def _run(self, case: str, given: Any) -> CaseResult:
+        with tracing.agent("coordinator", **{tracing.CASE: case}):
+            return await self._ran(case, given)
+
+    async def _ran(self, case: str, given: Any) -> CaseResult:
         self.index.update(case, "running")
         try:
             async with self.desk(case) as desk:

@@ -22,6 +22,7 @@ from coordinator import delivery, validation
 from coordinator.desk import Desk, words
 from coordinator.planning import next_jobs, tools_offered
 from coordinator.types import CaseState, Trigger
+from specialists import tracing
 from specialists.errors import GatewayLost
 from specialists.evidence import investigate_checked
 from specialists.types import Finding, Progress, Task
@@ -94,6 +95,18 @@ async def _offered(desk: Desk, name: str) -> bool:
 
 async def _investigate(task: Task, desk: Desk) -> Finding:
     """Ask one specialist; whatever happens to it becomes a finding, unless the gateway itself is gone."""
+    told = {tracing.CASE: task.case, tracing.TASK: task.id}
+    with tracing.agent(task.specialist, **told) as span:
+        finding = await _asked(task, desk)
+        if span is not None:
+            span.set_attributes({tracing.MODE: finding.mode, tracing.STATUS: finding.status})
+    if finding.status == "failed":
+        await desk.gateway.read("gateway__search_ledger", {"case": task.case, "limit": 1})  # is it there?
+    await desk.gateway.record_step("finding", _summary(finding))
+    return finding
+
+
+async def _asked(task: Task, desk: Desk) -> Finding:
     finding: Finding | None = None
     try:
         async with asyncio.timeout(task.seconds), desk.toolbox(task.specialist, task.id) as toolbox:
@@ -106,11 +119,7 @@ async def _investigate(task: Task, desk: Desk) -> Finding:
         raise
     except Exception as error:
         finding = _failed(task, f"{task.specialist} could not finish: {words(error) or type(error).__name__}")
-    finding = finding or _failed(task, f"{task.specialist} ended without a finding")
-    if finding.status == "failed":
-        await desk.gateway.read("gateway__search_ledger", {"case": task.case, "limit": 1})  # is it there?
-    await desk.gateway.record_step("finding", _summary(finding))
-    return finding
+    return finding or _failed(task, f"{task.specialist} ended without a finding")
 
 
 def _failed(task: Task, why: str) -> Finding:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from coordinator import private_gateway
 from coordinator.settings import CoordinatorSettings, home
+from specialists import tracing
 from specialists.settings import SpecialistsSettings, config_path, read_table
 from specialists.types import Progress
 
@@ -42,6 +43,7 @@ async def open_session(
     roster_settings = SpecialistsSettings.load(config)
     here = home()
     recording = recording or served_recording(settings, here, config)
+    tracing.begin("pointsman-coordinator")
     importing = asyncio.create_task(asyncio.to_thread(_import_heavy))
     async with private_gateway.gateway(settings, here, recording, _absolute(config)) as found:
         await importing

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway import servers_file
+from gateway import servers_file, tracing
 from gateway.admin import Admin, builtin_tools
 from gateway.approvals import Approvals
 from gateway.catalogue import OPERATOR, Catalogue
@@ -156,6 +156,9 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
         store.measure = gateway.meters.write
+        if (gateway_tracing := tracing.begun()) is not None:
+            gateway.tracing = gateway_tracing
+            stack.push_async_callback(asyncio.to_thread, gateway_tracing.close)
         catalogue.changed.append(lambda what, server: _fit_policy(gateway, what))
         methods = Methods(gateway, index)
         identity = Identity(tokens, settings, pool)

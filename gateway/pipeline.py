@@ -26,6 +26,7 @@ from gateway.seal import Sealer
 from gateway.server import now_ms
 from gateway.settings import Settings
 from gateway.targets import VERBS, Target, Targets
+from gateway.tracing import Tracing
 from gateway.types import Call, Decision
 from gateway.upstream import Upstream
 
@@ -71,6 +72,7 @@ class Gateway:
         self.limits = Limits(settings, ledger)
         self.labels = Labels(ledger)
         self.meters = Meters()
+        self.tracing: Tracing | None = None  # only where spans are sent
         self.builtin: dict[str, Upstream] = {}  # the servers that are parts of the gateway
         self._boot = "c_" + secrets.token_hex(6)
         self._calls = itertools.count(1)
@@ -81,6 +83,8 @@ class Gateway:
         """Run one call for this caller; its result, or a refusal as a result."""
         call: Call | None = None
         note = Note()
+        if self.tracing is not None:
+            params = self.tracing.begin(note, method, params)
         try:
             subject = caller.subject  # 1 identify: the front read the token before the body
             with self.limits.admit(subject):  # 2 admit
@@ -115,6 +119,8 @@ class Gateway:
         finally:
             self._done(call)
             self.meters.call(note, call)
+            if self.tracing is not None and note.span is not None:
+                self.tracing.end(note, call, method)
 
     # -- 3: what is asked for ----------------------------------------------------------------------
 

@@ -1,14 +1,19 @@
 """What a gateway tells about itself: ready or not and why, figures, spans."""
 
+import json
+import socket
 import sqlite3
+import time
 from pathlib import Path
 
 import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.errors import RpcError
 from gateway.front import Front
-from tests.gateway.world import Running, app_with, fake_server, gateway, until
+from tests.fakes.otlp_receiver import collector
+from tests.gateway.world import LOGS, Running, app_with, call, fake_server, gateway, until, words
 
 pytestmark = pytest.mark.anyio
 
@@ -135,3 +140,57 @@ async def test_figures_are_for_two_roles_and_hold_nothing_a_caller_chose(tmp_pat
         labels = {label for _, values in told for label in values}
         assert {"up", "ok", "unknown_tool"} <= labels
         assert not any("chosen" in label or "logs" in label or label.startswith("c_") for label in labels)
+
+
+PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+async def test_the_span_of_a_call_is_the_parent_of_what_its_server_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_server(tmp_path / "up") as server, collector() as taken:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", taken.url)
+        async with app_with(tmp_path, {"up": server.entry(pin="trust")}) as app:
+            seen = json.loads(words(await call(app, LOGS, "up__whoami", traceparent=PARENT)))
+            await call(app, LOGS, "up__write", {"text": "my-argument"}, traceparent=PARENT)
+            await call(app, LOGS, "up__nothing")
+            with pytest.raises(RpcError):
+                await call(app, LOGS, "up__fail", {"text": "x"})
+    [who], [write] = taken.named("tools/call up__whoami"), taken.named("tools/call up__write")
+    assert f"{who.trace}-{who.parent}" == f"{write.trace}-{write.parent}" == PARENT[3:-3]
+    assert seen["meta"]["traceparent"] == f"00-{who.trace}-{who.id}-01"
+    assert who.attributes["gen_ai.tool.name"] == "up__whoami" and who.attributes["pointsman.rules"] == [
+        "readers"
+    ]
+    assert (
+        write.attributes["error.type"] == "approval_pending"
+        and write.attributes["pointsman.status"] == "refused"
+    )
+    assert "pointsman.ledger.seq" in who.attributes and "pointsman.ledger.seq" not in write.attributes
+    [unknown] = taken.named("tools/call")
+    assert unknown.parent == "" and unknown.attributes["error.type"] == "unknown_tool"
+    [failed] = taken.named("tools/call up__fail")
+    assert failed.attributes["error.type"] == "tool_error"
+    assert "my-argument" not in str(taken.spans)
+
+
+async def test_without_an_endpoint_the_trace_of_the_caller_passes_as_it_is(tmp_path: Path) -> None:
+    with fake_server(tmp_path / "up") as server:
+        async with app_with(tmp_path, {"up": server.entry(pin="trust")}) as app:
+            assert app.gateway.tracing is None
+            seen = json.loads(words(await call(app, LOGS, "up__whoami", traceparent=PARENT)))
+            assert seen["meta"]["traceparent"] == PARENT
+
+
+async def test_a_collector_that_is_gone_or_hangs_holds_up_neither_calls_nor_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fake_server(tmp_path / "up") as server, socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with app_with(tmp_path, {"up": server.entry(pin="trust")}) as app:
+            before = time.monotonic()
+            for n in range(20):
+                assert "read:" in words(await call(app, LOGS, "up__read", {"text": f"{n}"}))
+            assert time.monotonic() - before < 5
+            ending = time.monotonic()
+        assert time.monotonic() - ending < 12

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from mcp.types import PromptReference, TextContent, TextResourceContents
 
-from tests.conformance.gateway.node import install, shared
+from tests.conformance.gateway.node import install, node, shared
 from tests.conformance.gateway.pypi import programs
 from tests.gateway.world import Running, gateway, pointsman, words
 
@@ -155,14 +155,17 @@ def world(
     tmp_path_factory: pytest.TempPathFactory, page: tuple[Path, str], repository: Path
 ) -> Iterator[World]:
     directory, (files, url) = tmp_path_factory.mktemp("real"), page
-    with ThreadPoolExecutor() as both:
-        npm = both.submit(install, shared(tmp_path_factory, "npm") / "servers", *NPM)
-        pypi = both.submit(programs, shared(tmp_path_factory, "pypi"), *PYPI)
+    place = shared(tmp_path_factory, "npm")
+    with ThreadPoolExecutor() as all_at_once:
+        found = all_at_once.submit(node, place)
+        npm = all_at_once.submit(install, place / "servers", *NPM)
+        pypi = all_at_once.submit(programs, shared(tmp_path_factory, "pypi"), *PYPI)
         packages, commands = npm.result() / "node_modules" / "@modelcontextprotocol", pypi.result()
+        runner = found.result()
 
     def by_node(name: str, *arguments: str) -> dict[str, Any]:
         program = str(packages / f"server-{name}" / "dist" / "index.js")
-        return {"command": "node", "args": [program, *arguments], "pointsman": TRUST}
+        return {"command": runner, "args": [program, *arguments], "pointsman": TRUST}
 
     def by_python(name: str, *arguments: str) -> dict[str, Any]:
         return {"command": str(commands / f"mcp-server-{name}"), "args": list(arguments), "pointsman": TRUST}
@@ -172,7 +175,7 @@ def world(
     own_file = f'MEMORY_FILE_PATH="$(mktemp -d {shlex.quote(str(directory))}/graph-XXXXXX)/own.jsonl"'
     memory = {
         "command": "sh",
-        "args": ["-c", f"{own_file} exec {shlex.join(['node', *board['args']])}"],
+        "args": ["-c", f"{own_file} exec {shlex.join([runner, *board['args']])}"],
         "pointsman": {**TRUST, "isolation": "principal"},
     }
     git = by_python("git", "--repository", str(repository))

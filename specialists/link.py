@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
@@ -19,14 +19,17 @@ from mcp import Client, MCPError
 from mcp.client.session import ClientRequestContext, ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CONNECTION_CLOSED, ElicitRequestParams, ElicitResult, Implementation
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from specialists.errors import GatewayLost, TokenRefused
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
+Kept = TypeVar("Kept", bound="Closable")
 
 CONNECT_SECONDS = 5.0
 LONGEST_PAUSE = 0.5
+MOST_KNOWN = 100  # endpoints whose version is remembered
 LOST = (MCPError, OSError, httpx2.HTTPError, ClosedResourceError, BrokenResourceError)
 
 
@@ -40,19 +43,41 @@ class _Lent(httpx2.AsyncBaseTransport):
         return await self._owned.handle_async_request(request)
 
 
+class Closable(Protocol):
+    """What a pool can keep."""
+
+    async def aclose(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Pool:
-    """Sockets to the gateway, shared by the toolboxes of a process (each has a token of its own)."""
+    """What the toolboxes of a process share: sockets to the gateway, and what is known of who answers there.
+
+    No token is in it: each toolbox has one of its own.
+    """
 
     def __init__(self) -> None:
         self._transport = httpx2.AsyncHTTPTransport(retries=0)
+        self._kept: dict[str, Any] = {}
         self.lent = _Lent(self._transport)
+        self.spoken: dict[str, str] = {}  # the version of MCP that an endpoint speaks, while it answers
+
+    def keep(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What is kept under this name, made when first asked for; closed with the pool."""
+        if name not in self._kept:
+            self._kept[name] = make()
+        return self._kept[name]
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
         return self
 
     async def __aexit__(self, *failure: Any) -> None:
-        await self._transport.__aexit__(*failure)
+        async with AsyncExitStack() as stack:
+            stack.push_async_exit(self._transport)
+            while self._kept:
+                stack.push_async_callback(self._kept.popitem()[1].aclose)
 
 
 class Link:
@@ -62,6 +87,7 @@ class Link:
         self._target = target
         self._token = token
         self._pool = pool
+        self._spoken = pool.spoken if pool else {}
         self._patience = patience
         self._held: _Held | None = None
         self._opening = asyncio.Lock()
@@ -130,6 +156,7 @@ class Link:
         return isinstance(error, MCPError) and error.code != CONNECTION_CLOSED and self._status < 400
 
     async def _drop(self, held: _Held) -> None:
+        self._spoken.pop(self.where, None)  # who answers next may be another
         if self._held is held:
             self._held = None
         await held.close()
@@ -144,13 +171,29 @@ class Link:
     async def _client(self) -> AsyncIterator[Client]:
         about = Implementation(name="pointsman-specialist", version="1")
         async with AsyncExitStack() as stack:
-            target = self._target
+            target, mode = self._target, "auto"
             if isinstance(target, str):
-                await _knock(target)
+                mode = self._spoken.get(target, "auto")
+                if mode == "auto":
+                    await _knock(target)
                 http = await stack.enter_async_context(self._http())
                 target = streamable_http_client(target, http_client=http, max_sse_event_size=None)
-            client = Client(target, client_info=about, elicitation_callback=_leave_it_to_a_person, cache=None)
-            yield await stack.enter_async_context(client)
+            client = Client(
+                target,
+                mode=mode,
+                client_info=about,
+                elicitation_callback=_leave_it_to_a_person,
+                cache=None,
+            )
+            await stack.enter_async_context(client)
+            self._learn(client.protocol_version)
+            yield client
+
+    def _learn(self, version: str) -> None:
+        """Spare the next link to this endpoint the question what it speaks; handshake eras need it anew."""
+        room = len(self._spoken) < MOST_KNOWN
+        if room and isinstance(self._target, str) and version in MODERN_PROTOCOL_VERSIONS:
+            self._spoken[self._target] = version
 
     def _http(self) -> httpx2.AsyncClient:
         return httpx2.AsyncClient(

@@ -34,7 +34,7 @@ class RemoteSpecialist:
         # Importing the A2A SDK takes about a second; in a thread, the other specialists keep working.
         talk = await asyncio.to_thread(importlib.import_module, "specialists.remote.talk")
         access = talk.Access(gateway, toolbox.token, toolbox.run)
-        async for event in talk.conversation(self.card.name, self._settings, task, access):
+        async for event in talk.conversation(self.card.name, self._settings, task, access, toolbox.pool):
             if isinstance(event, Finding):
                 await recall(event, task, toolbox)
                 event = event.model_copy(update={"mode": self.mode})

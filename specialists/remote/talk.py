@@ -7,7 +7,7 @@ import functools
 import logging
 import ssl
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -22,6 +22,7 @@ from google.protobuf.json_format import MessageToDict
 from pydantic import ValidationError
 
 from specialists.errors import AgentFailed, AgentLost, AgentTokenRefused
+from specialists.link import Pool
 from specialists.remote import foreign, wire
 from specialists.remote.access import Access
 from specialists.settings import Remote
@@ -35,6 +36,7 @@ CANCEL_SECONDS = 2.0
 MOST_ANSWER = 16 * 1024 * 1024  # bytes of one answer or stream
 MOST_STEPS = 2_000  # steps told in one task
 POLL_SECONDS = 0.5
+CARD_SECONDS = 60.0  # a card is trusted that long: it says whether the agent may have a way to our tools
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 
 State = a2a.TaskState
@@ -47,22 +49,28 @@ ENDED = {
 WAITING = {State.TASK_STATE_INPUT_REQUIRED, State.TASK_STATE_AUTH_REQUIRED}
 
 
-async def conversation(name: str, settings: Remote, task: Task, access: Access) -> AsyncIterator[Event]:
-    """The agent's progress and its finding."""
-    async with http_client(settings) as http:
-        card, client = await _Door(name, settings, http).open()
-        known = _knows_us(card, name, settings)
-        talk = _Talk(name, settings, task, client, access if known else None)
+async def conversation(
+    name: str, settings: Remote, task: Task, access: Access, pool: Pool | None = None
+) -> AsyncIterator[Event]:
+    """The agent's progress and its finding; sockets and the agent's card are kept in the pool."""
+    async with _address(settings, pool) as address, http_client(settings, address) as http:
+        card = await _card(name, settings, http, address)
         try:
-            async for event in talk.follow():
-                yield event
-        finally:
-            await talk.leave()
+            known, client = _knows_us(card, name, settings), _client(card, settings, http, name)
+            talk = _Talk(name, settings, task, client, access if known else None, address.forget)
+            try:
+                async for event in talk.follow():
+                    yield event
+            finally:
+                await talk.leave()
+        except (AgentLost, AgentFailed):
+            address.forget()
+            raise
 
 
 async def greet(name: str, settings: Remote) -> str:
     """What the agent at an address is, once it has shown its card and taken our token."""
-    async with http_client(settings) as http:
+    async with _address(settings, None) as address, http_client(settings, address) as http:
         card = await fetch_card(settings, http, name)
         known, client = _knows_us(card, name, settings), _client(card, settings, http, name)
         try:
@@ -80,10 +88,17 @@ class _Talk:
     """The state of one conversation."""
 
     def __init__(
-        self, name: str, settings: Remote, task: Task, client: Client, access: Access | None
+        self,
+        name: str,
+        settings: Remote,
+        task: Task,
+        client: Client,
+        access: Access | None,
+        lost: Callable[[], None],
     ) -> None:
         self._name, self._settings, self._task, self._client = name, settings, task, client
         self._access = access
+        self._lost = lost  # told when the agent was gone or had forgotten its task
         self._id = ""  # of the A2A task, once the agent gave it one
         self._state = State.TASK_STATE_UNSPECIFIED
         self._status: a2a.Message | None = None
@@ -109,12 +124,14 @@ class _Talk:
             except TaskNotFoundError:
                 log.info("%s: the agent was restarted; asking again", self._name)
                 self._id = ""
+                self._lost()
                 await patience.wait(AgentLost(f"{self._where}: it forgets the task each time it is asked"))
             except A2AError as error:
                 problem = _problem(error, self._where, self._settings)
                 if not isinstance(problem, AgentLost):
                     raise problem from error
                 log.info("%s: %s; trying again", self._name, problem)
+                self._lost()
                 await patience.wait(problem)
         yield self._finding()
 
@@ -260,22 +277,44 @@ class _Talk:
         return foreign.finding(self._name, self._task, text, self._settings.url)
 
 
-class _Door:
-    """How one comes to talk with an agent: its card, and a client for the address that was configured."""
+class _Address:
+    """What is kept of an agent's address from one task to the next: sockets and its card, but no token."""
 
-    def __init__(self, name: str, settings: Remote, http: httpx.AsyncClient) -> None:
-        self._name, self._settings, self._http = name, settings, http
+    def __init__(self, tls: bool) -> None:
+        self._transport = _Bounded(httpx.AsyncHTTPTransport(verify=_tls() if tls else False))
+        self.lent = _Lent(self._transport)
+        self.card: a2a.AgentCard | None = None
+        self.fetched = 0.0  # when, by the clock of the loop
 
-    async def open(self) -> tuple[a2a.AgentCard, Client]:
-        """The agent's card and a client; tried until patience ends."""
-        patience = _Patience(self._settings.patience)
-        while True:
-            try:
-                card = await fetch_card(self._settings, self._http, self._name)
-                break
-            except AgentLost as error:
-                await patience.wait(error)
-        return card, _client(card, self._settings, self._http, self._name)
+    def forget(self) -> None:
+        """Have the card fetched again: who answers there next may be another."""
+        self.card = None
+
+    async def aclose(self) -> None:
+        """Close the sockets."""
+        await self._transport.aclose()
+
+
+@asynccontextmanager
+async def _address(settings: Remote, pool: Pool | None) -> AsyncIterator[_Address]:
+    """The address as the pool keeps it, or one for this block alone."""
+    make = functools.partial(_Address, settings.url.startswith("https"))
+    if pool:
+        yield pool.keep(f"agent {settings.url}", make)
+        return
+    async with aclosing(make()) as own:
+        yield own
+
+
+async def _card(name: str, settings: Remote, http: httpx.AsyncClient, address: _Address) -> a2a.AgentCard:
+    """The agent's card, fetched again once it is old; tried until patience ends."""
+    clock, patience = asyncio.get_running_loop().time, _Patience(settings.patience)
+    while address.card is None or clock() > address.fetched + CARD_SECONDS:
+        try:
+            address.card, address.fetched = await fetch_card(settings, http, name), clock()
+        except AgentLost as error:
+            await patience.wait(error)
+    return address.card
 
 
 async def fetch_card(settings: Remote, http: httpx.AsyncClient, name: str) -> a2a.AgentCard:
@@ -336,19 +375,15 @@ class _Patience:
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
 
 
-@asynccontextmanager
-async def http_client(settings: Remote) -> AsyncIterator[httpx.AsyncClient]:
+def http_client(settings: Remote, address: _Address) -> httpx.AsyncClient:
     """An HTTP client with the agent's token, that follows no redirect and reads no endless answer."""
     token = settings.token().get_secret_value()
-    verify = _tls() if settings.url.startswith("https") else False
-    transport = _Bounded(httpx.AsyncHTTPTransport(verify=verify))
-    async with httpx.AsyncClient(
+    return httpx.AsyncClient(
         headers={"Authorization": f"Bearer {token}"} if token else {},
         timeout=httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
-        transport=transport,
+        transport=address.lent,
         follow_redirects=False,
-    ) as http:
-        yield http
+    )
 
 
 @functools.cache
@@ -370,6 +405,16 @@ class _Bounded(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
+
+
+class _Lent(httpx.AsyncBaseTransport):
+    """A transport that many HTTP clients use and none of them closes."""
+
+    def __init__(self, owned: httpx.AsyncBaseTransport) -> None:
+        self._owned = owned
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._owned.handle_async_request(request)
 
 
 class _BoundedStream(httpx.AsyncByteStream):

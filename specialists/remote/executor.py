@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 MOST_TASKS = 32  # at work at once; more are rejected and may be sent again
 LONGEST_TASK = 900.0  # seconds, whatever the caller asks for
-TELL_EVERY = 0.1  # seconds; progress in between is told together
+TELL_EVERY = 0.1  # seconds; what happens meanwhile is told together
 HEADERS = (wire.GATEWAY_HEADER, wire.TOKEN_HEADER, wire.RUN_HEADER)
 
 
@@ -68,8 +68,6 @@ class Executor(AgentExecutor):
     async def execute(self, context: RequestContext, event_queue: EventQueue) -> None:
         """Do what a message asks; what goes wrong is told as a state, never raised."""
         assert context.message is not None
-        if context.current_task is None:
-            await event_queue.enqueue_event(_first(context))
         updater = TaskUpdater(event_queue, str(context.task_id), str(context.context_id))
         try:
             if self.running >= MOST_TASKS:
@@ -78,10 +76,16 @@ class Executor(AgentExecutor):
             task = _task(context, self._specialist.card.name)
         except AccessRefused as why:
             log.warning("task %s rejected: %s", context.task_id, why)
+            if context.current_task is None:
+                await event_queue.enqueue_event(_first(context, TaskState.TASK_STATE_SUBMITTED))
             await updater.reject(updater.new_agent_message([Part(text=str(why))]))
             return
         self.running += 1
         try:
+            if context.current_task is None:  # one update for both: it is there, and at work
+                await event_queue.enqueue_event(_first(context, TaskState.TASK_STATE_WORKING))
+            else:
+                await updater.start_work()
             await self._work(task, access, updater)
         finally:
             self.running -= 1
@@ -93,7 +97,6 @@ class Executor(AgentExecutor):
 
     async def _work(self, task: Task, access: Access, updater: TaskUpdater) -> None:
         name = self._specialist.card.name
-        await updater.start_work()
         toolbox = Toolbox(
             access.url,
             token=access.token,
@@ -122,13 +125,13 @@ class Executor(AgentExecutor):
             await updater.complete()
 
 
-def _first(context: RequestContext) -> Any:
+def _first(context: RequestContext, state: TaskState) -> Any:
     """The A2A task that a message opens; it keeps the message, so that a later one can go on with it."""
     message = Message()
     message.CopyFrom(context.message or message)
     message.task_id, message.context_id = str(context.task_id), str(context.context_id)
     task = new_task_from_user_message(message)
-    task.status.state = TaskState.TASK_STATE_SUBMITTED
+    task.status.state = state
     return task
 
 
@@ -167,9 +170,9 @@ async def _telling(updater: TaskUpdater) -> AsyncIterator[Any]:
     async def keep_sending() -> None:
         while True:
             await some.wait()
+            await asyncio.sleep(TELL_EVERY)
             some.clear()
             await send()
-            await asyncio.sleep(TELL_EVERY)
 
     def tell(progress: Progress) -> None:
         waiting.append(progress)

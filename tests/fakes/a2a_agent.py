@@ -33,6 +33,7 @@ class FakeAgent:
         self.specialist, self.token, self.more = specialist, token, more
         self.heard: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.stored: dict[str, Any] = {}  # what GetTask answers
+        self.cards = 0  # times its card was asked for
         self._turn = 0
 
     @property
@@ -40,6 +41,7 @@ class FakeAgent:
         return [method for method, _, _ in self.heard]
 
     async def card(self, request: Request) -> Response:
+        self.cards += 1
         extension = {"uri": OURS, "required": True, "params": {"specialist": self.specialist}}
         return JSONResponse(
             {

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from specialists.evidence import investigate_checked
+from specialists.link import Pool
 from specialists.remote.specialist import RemoteSpecialist
 from specialists.settings import Remote
 from specialists.toolbox import Toolbox
@@ -183,6 +184,23 @@ async def test_tokens_go_to_the_configured_host_and_no_other(ask):
         sent_on = ours([], redirect=f"{there}/rpc")
         assert "HTTP 307" in (await ask(sent_on, patience=0))[-1].summary
     assert elsewhere.heard == [] and lured.methods == ["SendStreamingMessage"]
+
+
+async def test_a_card_is_kept_between_tasks_and_fetched_again_after_a_failure(monkeypatch):
+    fails = [opened(), status("FAILED", "no disk")]
+    agent = ours([opened(), *whole(FOUND)], fails, [opened(), *whole(FOUND)])
+    monkeypatch.setenv("POINTSMAN_SPECIALIST_TOKEN", "token-of-the-agent")
+    seen = []
+    async with agent.listening() as url, Pool() as pool:
+        chosen = Remote(mode="remote", url=url)
+        specialist = RemoteSpecialist(Card(name="logs", description="", tools=()), chosen)
+        for n in range(4):
+            async with Toolbox(GATEWAY, token=f"run-token-{n}", task=JOB.id, pool=pool) as toolbox:
+                finding = [event async for event in investigate_checked(specialist, JOB, toolbox)][-1]
+            seen.append((finding.status, agent.cards))
+    assert seen == [("abstained", 1), ("failed", 1), ("abstained", 2), ("abstained", 2)]
+    given = [headers["pointsman-gateway-token"] for _, headers, _ in agent.heard]
+    assert given == [f"run-token-{n}" for n in range(4)]
 
 
 async def test_another_specialist_at_the_address_is_an_error(ask):

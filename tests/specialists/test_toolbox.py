@@ -216,6 +216,21 @@ async def test_toolboxes_with_different_tokens_share_one_pool_of_sockets():
                     await third.call("logs__search")
 
 
+async def test_a_pool_that_knew_a_gateway_finds_the_one_started_in_its_place(tmp_path):
+    async with Pool() as pool:
+        with child(tmp_path, {"logs__search": LOGS}) as (url, _):
+            async with toolbox(url, pool=pool) as first:
+                await first.call("logs__search")
+            assert pool.spoken[url]
+        async with toolbox(url, patience=0.1, pool=pool) as second:
+            with pytest.raises(GatewayLost):
+                await second.call("logs__search")
+        assert not pool.spoken
+        with child(tmp_path, {"logs__search": LOGS}, int(url.rsplit(":", 1)[1].split("/")[0])):
+            async with toolbox(url, pool=pool) as third:
+                assert (await third.call("logs__search")).text == LOGS
+
+
 async def test_an_absent_gateway_is_one_clear_error():
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))

@@ -197,6 +197,7 @@ async def test_a_card_is_kept_between_tasks_and_fetched_again_after_a_failure(mo
         for n in range(4):
             async with Toolbox(GATEWAY, token=f"run-token-{n}", task=JOB.id, pool=pool) as toolbox:
                 finding = [event async for event in investigate_checked(specialist, JOB, toolbox)][-1]
+            assert isinstance(finding, Finding)
             seen.append((finding.status, agent.cards))
     assert seen == [("abstained", 1), ("failed", 1), ("abstained", 2), ("abstained", 2)]
     given = [headers["pointsman-gateway-token"] for _, headers, _ in agent.heard]

@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -69,7 +70,13 @@ BODIES = {"arguments": "arguments_blob", "result": "result_digest"}
 
 def now() -> str:
     """This moment as the ledger writes it: RFC 3339, UTC, microseconds."""
-    return _time(datetime.now(UTC))
+    seconds, rest = divmod(time.time_ns(), 1_000_000_000)
+    return f"{_second(seconds)}.{rest // 1_000:06d}Z"
+
+
+@lru_cache(2)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _time(moment: datetime) -> str:

@@ -66,6 +66,9 @@ def _has_any(body: Text, groups: list[tuple[Text, list[Text]]], values: list[Tex
     return False
 
 
+_NESTED = (dict, list, tuple)
+
+
 @lru_cache(4_096)
 def _secret_name(name: str) -> bool:
     return name.lower().replace("-", "").replace("_", "") in KEYS
@@ -73,18 +76,12 @@ def _secret_name(name: str) -> bool:
 
 def _has_secret_name(value: Any) -> bool:
     """Whether any object in the value has a key under which nothing is kept; names are few, values long."""
-    pending = [value]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, dict):
-            for name, item in node.items():
-                if _secret_name(name):
-                    return True
-                if isinstance(item, dict | list | tuple):
-                    pending.append(item)
-        else:
-            pending.extend(item for item in node if isinstance(item, dict | list | tuple))
-    return False
+    if isinstance(value, dict):
+        for name, item in value.items():
+            if _secret_name(name) or (isinstance(item, _NESTED) and _has_secret_name(item)):
+                return True
+        return False
+    return any(_has_secret_name(item) for item in value if isinstance(item, _NESTED))
 
 
 class Redactor:
@@ -125,9 +122,7 @@ class Redactor:
     def pack(self, value: Any) -> tuple[bytes, Any]:
         """The canonical bytes of the value without secrets, and that value."""
         raw = canonical(value)
-        if not self._suspect(raw) and not (
-            isinstance(value, dict | list | tuple) and _has_secret_name(value)
-        ):
+        if not self._suspect(raw) and not (isinstance(value, _NESTED) and _has_secret_name(value)):
             return raw, value
         value = self._walk(value)
         return canonical(value), value

@@ -88,9 +88,7 @@ class Gateway:
         try:
             subject = caller.subject  # 1 identify: the front read the token before the body
             with self.limits.admit(subject):  # 2 admit
-                target = await self.targets.find(
-                    caller, method, params
-                )  # 3 find; arguments fit the pinned schema
+                target = await self.targets.find(caller, method, params)  # 3 find; by the pinned schema
                 call, params = self.accept(caller, target, params)
                 with self.limits.use(subject, call.tool):
                     seen = await self.labels.of(subject)

@@ -256,6 +256,10 @@ class Catalogue:
         server.offers, server.examined = offers, None
         if server.entry.trusted:
             await self._trust(server)
+        if (
+            server.examined is None
+        ):  # trusting it may have looked already; what changed is blocked from here on
+            self._rebuild()
         for name in server.names():
             standing = server.standing(name)
             if standing == "changed" and before.get(name) != "changed":
@@ -268,8 +272,6 @@ class Catalogue:
                     name=name,
                     diff=lines,
                 )
-        if server.examined is None:  # trusting it may have looked already
-            self._rebuild()
 
     async def _trust(self, server: Server) -> None:
         fresh = [n for n in server.offers or {} if server.standing(n) != "approved"]

@@ -90,6 +90,9 @@ async def test_a_changed_definition_is_blocked_at_once_and_shown_as_a_difference
         [tool] = shown["tools"]
         assert tool["name"] == "read" and tool["standing"] == "changed" and tool["flags"]
         assert any("id_rsa" in line and line.startswith("+") for line in tool["diff"])
+        told = (await app.ledger.search(kind="registration", newest=True))["records"][-1]["body"]
+        assert (told["change"], told["name"]) == ("definition changed", "read")
+        assert any("id_rsa" in line for line in told["diff"])
         refused = await call(app, OPERATOR, "gateway__approve_server", {"name": "fake"})
         assert "flagged" in words(refused)
         assert (await approve(app, "fake", unflagged=True))["approved"] == []

@@ -41,4 +41,9 @@ class Connection:
         except TimeoutError:
             log.warning("server %s: left with %d calls under way", self.upstream.entry.name, self.running)
         finally:
-            await self.upstream.close()
+            closing = asyncio.ensure_future(self.upstream.close())
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:  # what is being ended is waited for all the same
+                await closing
+                raise

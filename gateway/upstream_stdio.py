@@ -69,6 +69,11 @@ class Process:
         self.used = self._started = asyncio.get_running_loop().time()
 
     @property
+    def reaped(self) -> bool:
+        """Whether it has ended and the system knows that we know."""
+        return self._process is not None and self._process.returncode is not None
+
+    @property
     def alive(self) -> bool:
         """Whether it still runs."""
         return self._process is not None and self._process.returncode is None and not self._over
@@ -280,6 +285,7 @@ class StdioUpstream:
         self._env = env
         self._limit = limit
         self._processes: dict[str, Process] = {}
+        self._started_here: list[Process] = []  # also those that serve nobody any more, until they are gone
         self._starting: dict[str, asyncio.Lock] = {}
         self._watch: asyncio.Task[Any] | None = None
         self._background = Background()
@@ -366,6 +372,7 @@ class StdioUpstream:
     async def _started(self, caller: Caller, key: str) -> Process:
         probe = not key.startswith("session ") and self.modern is not False
         process = Process(self.entry, self._limit, lambda method: self.on_changed(method))
+        self._started_here = [one for one in self._started_here if not one.reaped] + [process]
         await process.start(self._command, self._env)
         try:
             await (self._learn_era(process, caller) if probe else self._shake_hands(process, caller))
@@ -460,5 +467,6 @@ class StdioUpstream:
         """End every process."""
         await self._bridge.close()
         await self._background.stop()
-        await asyncio.gather(*(process.stop() for process in self._processes.values()))
+        every = {*self._started_here, *self._processes.values()}
+        await asyncio.gather(*(process.stop() for process in every))
         self._processes.clear()

@@ -111,6 +111,7 @@ def test_an_alert_opens_a_case_that_runs_by_itself_and_closes_when_the_alert_is_
     report = json.loads(hooked.run("cases", "report", case, "--json").stdout)
     assert report["hypotheses"][0]["object"] == "service/thing"
     assert hooked.looks() == [1, 2, 3, 4]
+    hooked.until(lambda: up.told() == 1)
 
     assert up.opened("alertmanager", notification("thing", status="resolved")) == [case]
     hooked.until(lambda: up.status(case) == "closed")

@@ -46,7 +46,7 @@ def _group() -> None:
 
 @app.command(
     "cloudopsbench",
-    epilog="Example: pointsman eval cloudopsbench data/boutique --limit 30 --perturb all --out after.json",
+    epilog="Example: pointsman eval cloudopsbench incidents/ --limit 30 --perturb all --out after.json",
 )
 def cloudopsbench(
     directory: Directory,

@@ -21,6 +21,7 @@ CREATE TABLE IF NOT EXISTS cases (
     title TEXT NOT NULL, fingerprint TEXT NOT NULL, recording TEXT NOT NULL, outcome TEXT NOT NULL,
     summary TEXT NOT NULL, trigger TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS opened (key TEXT PRIMARY KEY, id TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS citations (
     id TEXT NOT NULL, n INTEGER NOT NULL, citation TEXT NOT NULL, PRIMARY KEY (id, n)
 );
@@ -52,12 +53,19 @@ class CaseIndex:
 
     def open_case(self, trigger: Trigger) -> str:
         """A new case; its id."""
-        id_ = f"INC-{''.join(secrets.choice(ALPHABET) for _ in range(6))}"
-        now = _now()
-        row = (id_, now, now, "running", trigger.title, trigger.fingerprint, trigger.recording, "", "")
         with self._open() as db:
-            db.execute("INSERT INTO cases VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, trigger.model_dump_json()))
-        return id_
+            return _insert(db, trigger)
+
+    def open_once(self, trigger: Trigger, key: str) -> tuple[str, bool]:
+        """The case of this key and whether it is new; one key opens one case, over processes and crashes."""
+        with self._open() as db:
+            db.execute("BEGIN IMMEDIATE")
+            if known := db.execute("SELECT id FROM opened WHERE key = ?", (key,)).fetchone():
+                return known["id"], False
+            id_ = _insert(db, trigger)
+            db.execute("INSERT INTO opened VALUES (?,?)", (key, id_))
+            db.execute("COMMIT")
+        return id_, True
 
     def update(self, id_: str, status: str, report: Report | None = None) -> None:
         """What became of a case."""
@@ -159,6 +167,14 @@ class CaseIndex:
             yield db
         finally:
             db.close()
+
+
+def _insert(db: sqlite3.Connection, trigger: Trigger) -> str:
+    id_ = f"INC-{''.join(secrets.choice(ALPHABET) for _ in range(6))}"
+    now = _now()
+    row = (id_, now, now, "running", trigger.title, trigger.fingerprint, trigger.recording, "", "")
+    db.execute("INSERT INTO cases VALUES (?,?,?,?,?,?,?,?,?,?)", (*row, trigger.model_dump_json()))
+    return id_
 
 
 def _row(row: Any) -> CaseRow:

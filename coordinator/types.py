@@ -16,9 +16,9 @@ from specialists.types import Action, Confidence, Evidence, Guidance, Scope, Val
 
 
 class Trigger(Value):
-    """What opened a case: an alert, a recorded incident, or a person's question."""
+    """What opened a case: an alert, a recorded incident, a question, or what a workflow waits for."""
 
-    kind: Literal["alert", "recording", "question"]
+    kind: Literal["alert", "recording", "question", "schedule", "condition", "mail", "file", "manual"]
     title: str
     question: str  # what the specialists are asked, in the alert's or the person's own words
     scope: Scope = Scope()
@@ -26,6 +26,8 @@ class Trigger(Value):
     fingerprint: str = ""  # equal for two triggers about the same trouble
     recording: str = ""  # the directory, when a recorded incident is triaged
     payload: dict[str, Any] = Field(default_factory=dict)  # as received
+    workflow: str = "incident-triage"  # the id of the workflow that runs it
+    inputs: dict[str, Any] = Field(default_factory=dict)  # the workflow's inputs, by name
 
 
 class Doubt(Value):

@@ -1,0 +1,1 @@
+"""Workflow files: what a case does, step by step, in YAML that people can read and change."""

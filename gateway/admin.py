@@ -26,7 +26,7 @@ NAMES = {"type": "array", "items": TEXT}
 NUMBER = {"type": "integer"}
 FLAG = {"type": "boolean"}
 REASON_GIVEN = {"type": "string", "minLength": 1, "maxLength": REASON}
-STEPS = ("trigger", "plan", "gate", "finding", "report", "closed", "alert", "hook")
+STEPS = ("trigger", "plan", "gate", "finding", "report", "closed", "alert", "hook", "delivery", "condition")
 
 
 def _schema(required: str = "", **properties: Any) -> dict[str, Any]:

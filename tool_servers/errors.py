@@ -6,6 +6,7 @@ ToolServerError
 ├── NotRecorded       the recording holds no answer to this call
 ├── NotOffered        this back-end cannot do what was asked
 ├── Unavailable       a back-end is missing or does not answer
+├── NotSent           a delivery that may have arrived, and is not sent again
 ├── BadRecording      the recording is missing or malformed
 └── BadSettings       pointsman.toml, the environment or the command line is wrong
 """
@@ -68,6 +69,12 @@ class Unavailable(ToolServerError):
 
     code = "unavailable"
     exit_code = 5
+
+
+class NotSent(ToolServerError):
+    """A delivery that may have arrived, and is not sent again."""
+
+    code = "not_sent"
 
 
 class BadRecording(ToolServerError):

@@ -24,7 +24,7 @@ from tool_servers.errors import Unavailable
 from tool_servers.toolkit import ToolServer
 from tool_servers.world import World
 
-NAMES = ("kubernetes", "metrics", "logs", "traces", "changes", "runbooks", "tickets", "actions")
+NAMES = ("kubernetes", "metrics", "logs", "traces", "changes", "runbooks", "tickets", "actions", "delivery")
 log = logging.getLogger(__name__)
 TOKEN = "TOOL_SERVERS_TOKEN"
 

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from tool_servers.destinations import Destination, literal_secrets
 from tool_servers.errors import BadSettings
 
 PREFIX = "POINTSMAN_TOOL_SERVERS__"
@@ -26,7 +27,9 @@ PATHS = frozenset(("recording", "state", "logs", "git", "runbooks"))  # in a fil
 class ToolServersSettings(BaseSettings):
     """Where the data comes from. A recording, when one is served, comes before every live back-end."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
 
     recording: str = Field("", description="Directory of a recorded incident.")
     state: str = Field(default_factory=_state_home, description="Directory for tickets, index and state.")
@@ -37,6 +40,7 @@ class ToolServersSettings(BaseSettings):
     kubectl: bool = Field(False, description="Ask a real cluster through kubectl, for kubernetes.")
     kube_context: str = Field("", description="The kubectl context; empty = the current one.")
     runbooks: str = Field("", description="Directory that runbooks may be ingested from; empty = none.")
+    delivery: dict[str, Destination] = Field({}, description="Where reports may be sent, a table each.")
 
     @classmethod
     def settings_customise_sources(
@@ -58,21 +62,41 @@ def load(config: str = "", overrides: dict[str, Any] | None = None) -> ToolServe
     for name in PATHS & table.keys():
         if table[name] and isinstance(table[name], str):
             table[name] = str(path.absolute().parent / table[name])
+    _deliveries(table.get("delivery"), path)
     known = set(ToolServersSettings.model_fields)
     for key in table:
         _check_known(key, known, "[tool_servers]")
     for key in os.environ:
         if key.startswith(PREFIX):
-            _check_known(key.removeprefix(PREFIX).lower(), known, "environment variable " + key)
+            name = key.removeprefix(PREFIX).lower().partition("__")[0]
+            _check_known(name, known, "environment variable " + key)
     try:
         settings = ToolServersSettings(**table)
         return settings.model_copy(update=overrides or {})
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(str(part) for part in problem["loc"])
+        raise BadSettings(f"[tool_servers] {field}: {problem['msg']}{_given(problem)}; correct it") from error
+
+
+def _given(problem: Any) -> str:
+    """What was given, but for a destination, which may hold a secret."""
+    return "" if problem["loc"][0] == "delivery" else f"; got {problem['input']!r}"
+
+
+def _deliveries(tables: Any, path: Path) -> None:
+    """Destinations of the file: no secret in it, and their directories relative to it."""
+    if not isinstance(tables, dict):
+        return
+    if literal := literal_secrets(tables):
         raise BadSettings(
-            f"[tool_servers] {field}: {problem['msg']}; got {problem['input']!r}; correct it"
-        ) from error
+            f"{path}: tool_servers.delivery.{literal[0]} is a secret and stands in the file: write "
+            f"${{file:PATH}} or ${{env:NAME}} there, or set {PREFIX}DELIVERY__"
+            f"{literal[0].upper().replace('.', '__')} in the environment"
+        )
+    for table in tables.values():
+        if isinstance(table, dict) and isinstance(table.get("directory"), str):
+            table["directory"] = str(path.absolute().parent / table["directory"])
 
 
 def _check_known(key: str, known: set[str], where: str) -> None:

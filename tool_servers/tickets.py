@@ -13,7 +13,18 @@ from mcp.types import CallToolResult
 from pydantic import Field
 
 from tool_servers.errors import BadInput, NotFound
-from tool_servers.toolkit import ADDS, READ, Cursor, Limit, ToolServer, format_time, listing, page, reply
+from tool_servers.toolkit import (
+    ADDS,
+    ADDS_ONCE,
+    READ,
+    Cursor,
+    Limit,
+    ToolServer,
+    format_time,
+    listing,
+    page,
+    reply,
+)
 from tool_servers.types import Comment, Ticket, Tickets
 from tool_servers.world import World
 
@@ -23,7 +34,10 @@ Title = Annotated[str, Field(description="One line.", min_length=1, max_length=3
 Body = Annotated[str, Field(description="Markdown.", min_length=1, max_length=60_000)]
 Word = Annotated[str, Field(description="A word of your choice; may be empty.", max_length=100)]
 TicketId = Annotated[str, Field(description="A ticket's id, such as T-1.", min_length=1, max_length=40)]
+Key = Annotated[str, Field(description="Yours: under the same key it is done once.", max_length=200)]
 Status = Annotated[str, Field(description="open or closed; empty = all.")]
+
+NewStatus = Annotated[str, Field(description="open or closed.")]
 
 
 def build(world: World) -> ToolServer:
@@ -33,17 +47,24 @@ def build(world: World) -> ToolServer:
 
     @server.tool(annotations=ADDS)
     def create(
-        title: Title, body: Body, severity: Word = "", service: Word = ""
+        title: Title, body: Body, severity: Word = "", service: Word = "", key: Key = ""
     ) -> Annotated[CallToolResult, Ticket]:
         """Open a ticket."""
-        ticket = desk.create(title, body, severity, service)
+        ticket = desk.create(title, body, severity, service, key)
         return reply(f"Created {_ticket_line(ticket)}", ticket)
 
     @server.tool(annotations=ADDS)
-    def comment(id: TicketId, body: Body) -> Annotated[CallToolResult, Ticket]:
+    def comment(id: TicketId, body: Body, key: Key = "") -> Annotated[CallToolResult, Ticket]:
         """Add a comment to a ticket."""
-        ticket = desk.comment(id, body)
+        ticket = desk.comment(id, body, key)
         return reply(f"Commented on {_ticket_line(ticket)}", ticket)
+
+    @server.tool(annotations=ADDS_ONCE)
+    def set_status(id: TicketId, status: NewStatus) -> Annotated[CallToolResult, Ticket]:
+        """Close a ticket, or open it again."""
+        if status not in STATUSES:
+            raise BadInput("status", status, ", ".join(STATUSES))
+        return reply(f"Now {_ticket_line(desk.set_status(id, status))}", desk.ticket(id))
 
     @server.tool(annotations=READ)
     def list_tickets(
@@ -73,24 +94,42 @@ class Desk:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def create(self, title: str, body: str, severity: str, service: str) -> Ticket:
-        """Store a new ticket."""
+    def create(self, title: str, body: str, severity: str, service: str, key: str = "") -> Ticket:
+        """Store a new ticket; under a key that was used, the one it was used for."""
         now = format_time(time.time())
         with self._open() as database:
+            if key and (known := _used(database, f"create {key}")):
+                return _ticket(database.execute("SELECT * FROM ticket WHERE number = ?", (known,)).fetchone())
             row = database.execute(
                 "INSERT INTO ticket (title, body, severity, service, created, updated) "
                 "VALUES (?, ?, ?, ?, ?, ?) RETURNING *",
                 (title, body, severity, service, now, now),
             ).fetchone()
+            if key:
+                database.execute("INSERT INTO used VALUES (?, ?)", (f"create {key}", row["number"]))
             return _ticket(row)
 
-    def comment(self, id: str, body: str) -> Ticket:
-        """Store a comment on a ticket."""
+    def comment(self, id: str, body: str, key: str = "") -> Ticket:
+        """Store a comment on a ticket, once under a key."""
         now = format_time(time.time())
         with self._open() as database:
             number = self._number(database, id)
+            if key and _used(database, f"comment {key}"):
+                return self.ticket(id)
+            if key:
+                database.execute("INSERT INTO used VALUES (?, ?)", (f"comment {key}", number))
             database.execute("INSERT INTO comment VALUES (?, ?, ?)", (number, now, body))
             database.execute("UPDATE ticket SET updated = ? WHERE number = ?", (now, number))
+        return self.ticket(id)
+
+    def set_status(self, id: str, status: str) -> Ticket:
+        """Close a ticket, or open it again."""
+        with self._open() as database:
+            number = self._number(database, id)
+            database.execute(
+                "UPDATE ticket SET status = ?, updated = ? WHERE number = ? AND status != ?",
+                (status, format_time(time.time()), number, status),
+            )
         return self.ticket(id)
 
     def tickets(self, status: str) -> list[Ticket]:
@@ -138,7 +177,15 @@ CREATE TABLE IF NOT EXISTS ticket (
     status TEXT DEFAULT 'open', created TEXT, updated TEXT
 );
 CREATE TABLE IF NOT EXISTS comment (number INTEGER REFERENCES ticket, created TEXT, body TEXT);
+CREATE TABLE IF NOT EXISTS used (key TEXT PRIMARY KEY, number INTEGER REFERENCES ticket);
 """
+
+
+def _used(database: sqlite3.Connection, key: str) -> int:
+    """The number of the ticket that a key was used for; 0 for a new key."""
+    database.execute("BEGIN IMMEDIATE")
+    row = database.execute("SELECT number FROM used WHERE key = ?", (key,)).fetchone()
+    return int(row["number"]) if row else 0
 
 
 def _ticket(row: sqlite3.Row) -> Ticket:

@@ -274,6 +274,32 @@ class Ticket(BaseModel):
     comments: list[Comment] = Field(default_factory=list)
 
 
+class Sent(BaseModel):
+    """What became of a delivery."""
+
+    to: str
+    kind: str
+    key: str
+    again: bool = False  # it had been sent under this key before, and was not sent once more
+    reference: str = ""  # a message's id, or what the receiver called it
+    digest: str  # SHA-256 of what was sent
+    files: dict[str, str] = Field(default_factory=dict)  # SHA-256 of each file, by its path
+
+
+class Place(BaseModel):
+    """A destination the operator has configured."""
+
+    name: str
+    kind: str
+    trouble: str = ""  # why nothing can be sent there now
+
+
+class Places(BaseModel):
+    """The destinations there are."""
+
+    destinations: list[Place]
+
+
 class Tickets(Page):
     """Tickets, newest first."""
 

@@ -19,6 +19,7 @@ from gateway.servers_file import ISOLATION, OPENABLE, OURS, OVERRIDES
 from gateway.settings import Settings as GatewaySettings
 from specialists.settings import Cloud, Remote
 from tests.house.test_examples import ROOT
+from tool_servers.destinations import Destination
 from tool_servers.settings import ToolServersSettings
 
 DOCS = ROOT / "docs"
@@ -80,6 +81,8 @@ def default_of(name, field):
         return "local" if name == "mode" else "(required)"
     if field.default_factory is not None:
         return "HOME/tools"
+    if isinstance(field.default, tuple) and field.default:
+        return ", ".join(field.default)
     shown = {"": "empty", "[]": "none", "()": "none", "{}": "none", "None": "empty"}
     return shown.get(
         str(field.default), str(field.default).lower() if field.default is False else str(field.default)
@@ -94,6 +97,7 @@ def default_of(name, field):
         ("coordinator.hooks.NAME", Hook),
         ("specialists.NAME", Cloud),
         ("tool_servers", ToolServersSettings),
+        ("tool_servers.delivery.NAME", Destination),
     ],
     ids=lambda each: each if isinstance(each, str) else "",
 )

@@ -35,3 +35,15 @@ async def test_wrong_ids_statuses_and_empty_titles_are_refused_by_field(tmp_path
     assert "allowed: open, closed" in await refusal(world, "tickets", "list_tickets", status="lost")
     assert "'title'" in await refusal(world, "tickets", "create", title="", body="x")
     assert "missing argument 'body'" in await refusal(world, "tickets", "create", title="x")
+
+
+async def test_a_key_opens_one_ticket_and_writes_one_comment_and_a_ticket_can_be_closed(tmp_path):
+    world = a_world(tmp_path / "state")
+    for key in ("a", "a", "b"):
+        ticket = await data(world, "tickets", "create", title="Slow", body="-", key=key)
+    assert ticket["id"] == "T-2"
+    for _ in range(2):
+        read = await data(world, "tickets", "comment", id="T-1", body="again", key="c")
+    assert [one["body"] for one in read["comments"]] == ["again"]
+    assert (await data(world, "tickets", "set_status", id="T-1", status="closed"))["status"] == "closed"
+    assert "allowed: open, closed" in await refusal(world, "tickets", "set_status", id="T-1", status="x")

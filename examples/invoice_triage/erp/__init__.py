@@ -1,0 +1,1 @@
+"""A small ERP: suppliers, orders, goods receipts, invoices and the payment queue in one SQLite file."""

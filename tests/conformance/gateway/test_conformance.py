@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -22,7 +23,6 @@ EVERYBODY = """
 permit (principal, action, resource);
 """
 OPEN = {"pin": "trust", "open": "all"}
-STDIO = {"command": sys.executable, "args": [str(FIXTURE), "--stdio"], "pointsman": OPEN}
 pytestmark = pytest.mark.timeout(300)
 READS = {"resources-read-binary", "resources-read-text", "resources-templates-read"}
 
@@ -35,6 +35,18 @@ def fixture_over_http() -> Iterator[dict[str, Any]]:
     )
     with ended(process):
         yield {"type": "http", "url": json.loads(line_of(process, process.stdout))["url"], "pointsman": OPEN}
+
+
+@contextmanager
+def fixture_over_stdio() -> Iterator[dict[str, Any]]:
+    """The fixture as a process for each session, loaded once; its entry."""
+    with TemporaryDirectory() as directory:
+        program, place = str(HERE / "forked.py"), f"{directory}/fixture"
+        command = [sys.executable, program, "--serve", place]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with ended(process):
+            line_of(process, process.stdout)
+            yield {"command": sys.executable, "args": ["-I", "-S", program, place], "pointsman": OPEN}
 
 
 @pytest.fixture(scope="module")
@@ -71,10 +83,9 @@ def conformance(
 @pytest.mark.parametrize("behind", ["http", "stdio"])
 @pytest.mark.parametrize(("path", "prefix"), [("/servers/fx/mcp", ""), ("/mcp", "fx__")])
 def test_every_scenario_passes(suite: Path, tmp_path: Path, behind: str, path: str, prefix: str) -> None:
-    with fixture_over_http() as over_http:
-        servers = {"fx": over_http if behind == "http" else STDIO}
-        with gateway(tmp_path, servers, EVERYBODY) as running:
-            count, failed = conformance(suite, running, tmp_path / "out", path, prefix)
+    fixture = fixture_over_http() if behind == "http" else fixture_over_stdio()
+    with fixture as entry, gateway(tmp_path, {"fx": entry}, EVERYBODY) as running:
+        count, failed = conformance(suite, running, tmp_path / "out", path, prefix)
     assert (count, failed) == ("73 passed, 0 failed", [])
 
 

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordinator import deliveries
 from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk, ignore
 from coordinator.errors import CaseUnknown, CoordinatorError
@@ -39,7 +40,9 @@ class CaseRunner:
         seconds: float = 60.0,
         thresholds: Thresholds | None = None,
         tell: Callable[[Progress], None] = ignore,
+        deliver_to: Iterable[str] = (),
     ) -> None:
+        self.deliver_to = tuple(deliver_to)
         self.access, self.roster, self.home = access, roster, home
         self.index = CaseIndex(home)
         self.seconds, self.thresholds, self.tell = seconds, thresholds or Thresholds(), tell
@@ -150,6 +153,8 @@ class CaseRunner:
                     given, self._config(case), context=desk, version="v2", durability="sync"
                 )
                 result = self._result(case, await self._graph.aget_state(self._config(case)))
+                if result.report:
+                    await deliveries.send(result.report, self.deliver_to, desk.gateway)
                 if result.report and not result.waiting:  # what nobody decided serves nothing any more
                     await desk.gateway.record_step("closed", {"until": result.report.ledger.last})
         except BaseException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import Any
 
@@ -9,8 +10,10 @@ from coordinator import gates, validation
 from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk
 from coordinator.errors import ReportUnsound
+from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import markdown
 from coordinator.planning import findings_of, scope_of
+from coordinator.provenance import provenance
 from coordinator.report import Material, compose
 from coordinator.types import CaseState, Doubt, Hypothesis, LedgerRange, Report, Trigger
 from specialists.evidence import stands
@@ -34,6 +37,7 @@ async def write(state: CaseState, desk: Desk) -> Report:
         {
             "round": len(state.get("waves", [])),
             "outcome": report.outcome,
+            "digests": digests(report),
             "hypotheses": [
                 {"object": h.object, "label": h.label, "confidence": h.confidence} for h in report.hypotheses
             ],
@@ -42,6 +46,12 @@ async def write(state: CaseState, desk: Desk) -> Report:
         },
     )
     return report
+
+
+def digests(report: Report) -> dict[str, str]:
+    """The SHA-256 of a report in each form."""
+    forms = {"md": markdown(report), "json": report.model_dump_json(indent=2)}
+    return {form: hashlib.sha256(text.encode()).hexdigest() for form, text in forms.items()}
 
 
 async def prove(report: Report, text: str, desk: Desk) -> None:
@@ -89,7 +99,8 @@ async def _material(state: CaseState, desk: Desk) -> Material:
         hypotheses=tuple(Hypothesis.model_validate(h) for h in verdict["hypotheses"]),
         doubts=tuple(Doubt.model_validate(d) for d in verdict["doubts"]),
         actions=_actions(state, findings),
-        ledger=await _ledger(state["case"], desk),
+        ledger=_range(records := await case_records(state["case"], desk.gateway)),
+        provenance=provenance(records),
         known=CaseIndex(desk.home).numbers(state["case"]),
         settled=desk.thresholds.confidence,
     )
@@ -111,17 +122,20 @@ def _actions(state: CaseState, findings: tuple[Finding, ...]) -> tuple[Action, .
     return tuple(latest.values())
 
 
-async def _ledger(case: str, desk: Desk) -> LedgerRange:
-    """Which records of the ledger belong to the case so far."""
-    first = last = 0
-    head, after = "", 0
-    while True:
-        page = await desk.gateway.read("gateway__search_ledger", {"case": case, "after": after, "limit": 500})
-        records = page.get("records") or []
-        if not records:
-            return LedgerRange(first=first, last=last, head=head)
-        first = first or int(records[0]["seq"])
-        last, head = int(records[-1]["seq"]), str(records[-1]["hash"])
-        after = last
-        if not page.get("next"):
-            return LedgerRange(first=first, last=last, head=head)
+async def case_records(case: str, gateway: GatewayClient) -> list[dict[str, Any]]:
+    """Every record that the ledger has of a case so far, oldest first."""
+    found: list[dict[str, Any]] = []
+    after: int | None = 0
+    while after is not None:
+        page = await gateway.read("gateway__search_ledger", {"case": case, "after": after, "limit": 500})
+        found += page.get("records") or []
+        after = page.get("next")
+    return found
+
+
+def _range(records: list[dict[str, Any]]) -> LedgerRange:
+    """Which records those are."""
+    if not records:
+        return LedgerRange()
+    first, last = records[0], records[-1]
+    return LedgerRange(first=int(first["seq"]), last=int(last["seq"]), head=str(last["hash"]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from coordinator.report import clock, one_line
-from coordinator.types import Proposal, Ranked, Report, Sentence
+from coordinator.types import Agreed, Proposal, Ranked, Report, Sentence
 
 OUTCOMES = {
     "likely": "cause found",
@@ -30,6 +30,9 @@ def markdown(report: Report) -> str:
         _section("Doubts and what could not be seen", _doubts(report)),
         _section("Approvals", _approvals(report)),
         _section("Who worked on it", _work(report)),
+        _section("Data used", _data(report)),
+        _section("Versions", _versions(report)),
+        _section("Decisions", _decisions(report)),
         _section("Evidence", _evidence(report)),
         _section("Ledger", [_ledger(report)]),
     ]
@@ -133,11 +136,36 @@ def _doubts(report: Report) -> list[str]:
 
 
 def _approvals(report: Report) -> list[str]:
-    return [
+    agreed = {a.approval: a for a in report.provenance.approvals}
+    lines = [
         f"- A-{p.n}: approval `{p.action.approval}`, {p.action.status}"
         + (f", decided by {p.decided_by}" if p.decided_by else "")
+        + _reason(agreed.pop(p.action.approval, None))
         for p in report.proposals
         if p.action.approval
+    ]
+    return lines + [
+        f"- approval `{a.approval}` of `{a.tool}`, {a.status}{f', by {a.by}' if a.by else ''}{_reason(a)}"
+        for a in agreed.values()
+    ]
+
+
+def _reason(agreed: Agreed | None) -> str:
+    return f": {one_line(agreed.reason)}" if agreed and agreed.reason else ""
+
+
+def _data(report: Report) -> list[str]:
+    return [f"- `{u.tool}`: {u.calls} calls, {u.answered} answered" for u in report.provenance.data]
+
+
+def _versions(report: Report) -> list[str]:
+    return [f"- {v.what} {v.name}: `{v.version}`" for v in report.provenance.versions if v.version]
+
+
+def _decisions(report: Report) -> list[str]:
+    return [
+        f"- `{d.tool}`: {d.verdict}{f' by {rules}' if (rules := ', '.join(d.rules)) else ''}, {d.times} times"
+        for d in report.provenance.decisions
     ]
 
 
@@ -170,7 +198,7 @@ def _ledger(report: Report) -> str:
     ledger = report.ledger
     return (
         f"This report stands on the ledger's records {ledger.first} to {ledger.last} of this case; "
-        f"the head then was `{ledger.head}`. Check it with `pointsman audit verify`."
+        f"the head then was `{ledger.head}`. Prove it with `pointsman cases verify {report.case}`."
     )
 
 

@@ -17,6 +17,7 @@ from coordinator.types import (
     LedgerRange,
     Moment,
     Proposal,
+    Provenance,
     Ranked,
     Report,
     Sentence,
@@ -65,6 +66,7 @@ class Material:
     actions: tuple[Action, ...]
     ledger: LedgerRange
     known: dict[tuple[str, str], int] = field(default_factory=dict)  # numbers given before
+    provenance: Provenance = field(default_factory=Provenance)
     settled: float = 0.5  # from this confidence on a cause is called likely
 
     def claims(self, *kinds: str) -> list[Claim]:
@@ -104,6 +106,7 @@ def compose(material: Material) -> Report:
         missing=(*(_missing(f) for f in material.findings if f.missing), *_not_asked(material.state)),
         work=tuple(_work(f) for f in material.findings),
         ledger=material.ledger,
+        provenance=material.provenance,
     )
     return report.model_copy(update={"citations": tuple(citer.citations[n] for n in sorted(citer.citations))})
 

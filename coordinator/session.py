@@ -60,6 +60,7 @@ async def open_session(
             seconds=settings.specialist_seconds,
             thresholds=settings.thresholds(),
             tell=tell or ignore,
+            deliver_to=settings.deliver_to,
         )
         async with runner:
             yield Session(runner=runner, found=found, recording=recording, home=here)

@@ -81,6 +81,9 @@ class CoordinatorSettings(TableSettings):
     gather_seconds: float = Field(
         default=10, ge=0, description="how long a case that an alert has opened waits for further ones"
     )
+    deliver_to: tuple[str, ...] = Field(
+        default=(), description="where reports go: tickets, and names of [tool_servers.delivery]"
+    )
     hooks: dict[str, Hook] = Field(default={}, description="who may deliver alerts")
 
     def thresholds(self) -> Thresholds:

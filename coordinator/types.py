@@ -129,6 +129,50 @@ class LedgerRange(Value):
     head: str = ""
 
 
+class Used(Value):
+    """A tool whose answers a case has read."""
+
+    tool: str
+    calls: int
+    answered: int
+
+
+class Version(Value):
+    """A version of something that took part: workflow, policy, specialist, model, prompt, pointsman."""
+
+    what: str
+    name: str
+    version: str
+
+
+class Decided(Value):
+    """What policy decided about a tool, by which rules, and how often."""
+
+    tool: str
+    verdict: str  # call, request, or the code of a refusal
+    rules: tuple[str, ...] = ()
+    times: int = 1
+
+
+class Agreed(Value):
+    """An approval of the case as it stood."""
+
+    approval: str
+    tool: str
+    status: str
+    by: str = ""
+    reason: str = ""
+
+
+class Provenance(Value):
+    """What a report stands on, as the ledger has it."""
+
+    data: tuple[Used, ...] = ()
+    versions: tuple[Version, ...] = ()
+    decisions: tuple[Decided, ...] = ()
+    approvals: tuple[Agreed, ...] = ()
+
+
 class Report(Value):
     """What `deliver` writes: every sentence with a fact in it carries citations that resolve."""
 
@@ -155,6 +199,7 @@ class Report(Value):
     missing: tuple[str, ...] = ()
     work: tuple[Work, ...] = ()
     ledger: LedgerRange = LedgerRange()
+    provenance: Provenance = Provenance()
     citations: tuple[Citation, ...] = ()
 
     def citation(self, n: int) -> Citation | None:

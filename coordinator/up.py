@@ -14,6 +14,7 @@ from typing import Any
 
 import uvicorn
 
+from coordinator import deliveries
 from coordinator.commands import with_clock_of
 from coordinator.engine import Engine, forever
 from coordinator.errors import CoordinatorError, GatewayRefused
@@ -118,7 +119,11 @@ async def _serve(
         after, prepare = plan(case)
         engine.submit(case, after=after, prepare=prepare)
 
-    reception = Reception(settings.hooks, inbox, session.runner.index, opened, finish)
+    async def closing(case: str) -> None:
+        async with session.runner.gateway(case) as gateway:
+            await deliveries.close(case, gateway)
+
+    reception = Reception(settings.hooks, inbox, session.runner.index, opened, finish, closing)
     server = uvicorn.Server(
         uvicorn.Config(
             door(reception, base, lambda token, case: _may_see(session, token, case)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -50,7 +50,9 @@ class Reception:
         index: CaseIndex,
         opened: Callable[[str], None],
         finish: Callable[[Trigger], Trigger] = lambda one: one,
+        closing: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        self._closing = closing  # what is done before a case is closed
         self.hooks, self.inbox, self.index, self.opened, self._finish = hooks, inbox, index, opened, finish
         day = timedelta(days=1)
         self.correlator = Correlator(lambda name: inbox.fired(name, utc_now() - day))
@@ -112,7 +114,7 @@ class Reception:
             await asyncio.sleep(TELL_SECONDS)
             try:
                 await self._tell(record)
-                self._close()
+                await self._close()
             except (CoordinatorError, SpecialistsError) as error:
                 log.warning("not recorded yet, and tried again: %s", error)
 
@@ -135,11 +137,13 @@ class Reception:
                 await record(case, "alert", {"alerts": [_short(m) for m in part]})
                 self.inbox.tell(part)
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         """Close what is over, once its report is there; a case that fires again is open again."""
         over = set(self.inbox.over(utc_now() - CLOSES))
         for case in over:
             if self.index.get(case).status == "delivered":
+                if self._closing is not None:
+                    await self._closing(case)
                 self.index.update(case, "closed")
                 log.info("%s: closed, every alert of it is resolved", case)
         for case in self._closed - over:

@@ -27,6 +27,11 @@ class Api(BaseHTTPRequestHandler):
             return self.answer(400, {"status": "error", "error": "parse error"})
         if self.path.startswith("/api/v1/series"):
             return self.answer(200, {"status": "success", "data": [{"__name__": "up", "job": "shop"}]})
+        if self.path.startswith("/api/v1/query?"):
+            counted = [{"metric": {}, "value": [NOW, str(self.server.series)]}]  # type: ignore[attr-defined]
+            return self.answer(
+                200, {"status": "success", "data": {"resultType": "vector", "result": counted}}
+            )
         values = [[NOW - 60, "1"], [NOW - 30, "NaN"], [NOW, "0.5"]]
         row = {"metric": {"__name__": "up", "job": "shop", "pod": "a"}, "values": values}
         return self.answer(200, {"status": "success", "data": {"resultType": "matrix", "result": [row]}})
@@ -83,8 +88,12 @@ async def test_what_prometheus_refuses_is_passed_on(live):
     assert text == "Prometheus refused: parse error; correct the query"
 
 
-async def test_metrics_must_be_named(live):
-    assert "list_metrics shows them" in await refusal(live, "metrics", "query_range")
+async def test_without_names_all_series_are_read_unless_there_are_too_many(live, api):
+    api.series = 1
+    assert (await data(live, "metrics", "query_range"))["series"][0]["metric"] == "up"
+    assert api.asked[-1]["query"] == '{job=~".+"}'
+    api.series = 5000
+    assert "5000 series: see list_metrics" in await refusal(live, "metrics", "query_range")
 
 
 async def test_a_server_that_does_not_answer_is_said(tmp_path):

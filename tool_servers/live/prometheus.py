@@ -28,6 +28,7 @@ from tool_servers.world import World
 SECONDS = 20.0
 POINTS = 240  # of one series, unless a step is asked for
 HOUR = 3600.0
+MOST_SERIES = 2000  # that are read without naming metrics
 
 Promql = Annotated[str, Field(description="A PromQL expression.", min_length=1, max_length=4000)]
 Step = Annotated[float, Field(ge=0, le=86400, description="Seconds between points; 0 = chosen to fit.")]
@@ -53,11 +54,17 @@ class Prometheus:
     def select(
         self, metrics: list[str], services: list[str], start: float, end: float, step: float
     ) -> list[Series]:
-        """The series of some metrics, for some services or all."""
-        if not metrics:
-            raise BadInput("metrics", metrics, "one or more names; list_metrics shows them")
+        """The series of some metrics or all, for some services or all."""
         wanted = "|".join(_quoted(_literal(service)) for service in services)
         selector = f'{{{self._label}=~"{wanted}"}}' if services else ""
+        if not metrics:
+            everything = selector or f'{{{self._label}=~".+"}}'
+            counted = self._ask("query", {"query": f"count({everything})"})["result"]
+            if (many := int(float(counted[0]["value"][1])) if counted else 0) > MOST_SERIES:
+                raise BadInput(
+                    "metrics", metrics, f"some names, since there are {many} series: see list_metrics"
+                )
+            return self.query(everything, start, end, step)
         found: list[Series] = []
         for metric in metrics:
             found += self.query(f"{metric}{selector}", start, end, step)

@@ -2,7 +2,8 @@
 
     python examples/invoice_triage/generate.py OUT --seed 7
 
-OUT/inbox/*.pdf are the invoices, OUT/erp.db the books; OUT/truth.json is for the evaluation alone.
+OUT/inbox/*.pdf are the invoices, OUT/erp.db the books; OUT/truth.json is for the evaluation alone. Settings,
+tool servers, policy and workflow are put beside them, so that OUT is ready for `pointsman workflows run`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ sys.path.insert(0, str(HERE))
 from generator.kinds import DISCREPANT, HOSTILE, Piece, make_pieces, orders_needed  # noqa: E402
 from generator.layouts import LAYOUTS  # noqa: E402
 from generator.world import Invoice, World, make_world  # noqa: E402
+from workspace import lay_out  # noqa: E402
 
 
 def generate(
@@ -121,6 +123,8 @@ def main() -> None:
     )
     parser.add_argument("--hostile", type=int, default=2, help=f"of each of {len(HOSTILE)} hostile kinds")
     given = parser.parse_args()
+    if given.out.is_dir() and any(given.out.iterdir()):
+        parser.error(f"{given.out} is not empty: name a new directory")
     generate(
         given.out,
         given.seed,
@@ -129,6 +133,7 @@ def main() -> None:
         each=given.each,
         hostile=given.hostile,
     )
+    lay_out(given.out)
     print(f"{len(list((given.out / 'inbox').glob('*.pdf')))} invoices in {given.out / 'inbox'}")
 
 

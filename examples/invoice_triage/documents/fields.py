@@ -14,10 +14,10 @@ from documents.layout import Row, Segment, beside, with_parts
 from documents.lines import header_of
 from documents.values import CURRENCIES, flat, fold, ibans, money, read_date, vat_ids
 
-SURE, NEAR, GUESSED = 0.95, 0.85, 0.6
+SURE, NEAR, APART, GUESSED = 0.95, 0.85, 0.8, 0.6
 CONFIRMED = 0.99  # by arithmetic or check digits
 ROWS_BELOW = 3
-FAR = 12.0  # times the size of the print
+CLOSE, FAR = 3.0, 12.0  # times the size of the print
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9./_-]*")
 _BOUNDARY = re.compile(r"[ :]+")
 _LABELS = (*FACT_LABELS.items(), *SUM_LABELS.items())
@@ -56,6 +56,7 @@ class Reading:
     sums: dict[str, list[Found]] = field(default_factory=dict)
     accounts: list[Found] = field(default_factory=list)
     credit: bool = False
+    ours: bool = False  # the buyer's name or VAT id stands on it
 
 
 @dataclass(frozen=True)
@@ -139,8 +140,10 @@ def _right(rows: Sequence[Row], label: Label, taken: set[tuple[int, int]], parse
     value = parse(other.text) or (
         parse(row[right + 1].text) if _only_currency(other.text) and right + 1 < len(row) else ""
     )
-    far = other.x - label.segment.end > FAR * other.size and label.name in FACT_LABELS
-    return _found(value, other, GUESSED if far else SURE) if value else None
+    if not value:
+        return None
+    gap = (other.x - label.segment.end) / other.size if label.name in FACT_LABELS else 0.0
+    return _found(value, other, SURE if gap <= CLOSE else APART if gap <= FAR else GUESSED)
 
 
 def _below(rows: Sequence[Row], label: Label, taken: set[tuple[int, int]], parse: Parse) -> Found | None:
@@ -236,12 +239,14 @@ def _next_line(rows: Sequence[Row], at: int, segment: Segment) -> str:
 def _identify(rows: Sequence[Row], reading: Reading, buyer: Buyer) -> None:
     """The supplier: the largest name of a firm that is not ours, and the VAT id that is not ours."""
     blocks = list(_blocks(rows))
+    reading.ours |= any(_is_buyer(block.text, buyer) for block in blocks)
     names = [block for block in blocks if LEGAL_FORM.search(block.text) and not _is_buyer(block.text, buyer)]
     labelled = [block for block in names if not re.search(r"[:·]| - ", block.text)]
     if chosen := max(labelled, key=lambda one: (one.size, -one.page), default=None):
         reading.facts["supplier"] = _found(chosen.text, chosen, SURE if chosen.page == 1 else NEAR)
     for segment in (segment for row in rows for segment in row):
         for vat_id in [] if ibans(segment.text) else vat_ids(segment.text):
+            reading.ours |= vat_id == buyer.vat_id
             if vat_id != buyer.vat_id and "vat_id" not in reading.facts:
                 reading.facts["vat_id"] = _found(vat_id, segment, SURE)
 

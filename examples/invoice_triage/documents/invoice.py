@@ -16,7 +16,7 @@ from documents.fields import Buyer, Found, Reading, read_fields, settle_sums
 from documents.labels import ORDERS_TO_MACHINES
 from documents.layout import Row, rows
 from documents.lines import Position, positions
-from documents.page import Run, UnreadablePage, read_page
+from documents.page import Run, UnreadablePage, layers_off, read_page
 from documents.values import decimal_mark, flat, fold, iban_is_valid
 
 MOST_PAGES = 30
@@ -62,7 +62,8 @@ def read_invoice(pdf: bytes, buyer: Buyer) -> Invoice:
         invoice.pages = len(reader.pages)
         if invoice.pages > MOST_PAGES:
             return _unreadable(invoice, f"{invoice.pages} pages; at most {MOST_PAGES} are read")
-        runs = [read_page(page) for page in reader.pages]
+        off = layers_off(reader.root_object)
+        runs = [read_page(page, off) for page in reader.pages]
         attached = attached_values(reader)
         active = has_active_content(reader)
     except (
@@ -105,6 +106,8 @@ def _seen(invoice: Invoice, pages: list[list[Run]], buyer: Buyer) -> None:
     invoice.accounts = [one.value for one in reading.accounts]
     invoice.rebate, invoice.freight = _one(reading, "rebate"), _one(reading, "freight")
     _instructions(invoice, table)
+    if not reading.ours:
+        invoice.doubts.append(Doubt("not_ours", f"{buyer.name} does not stand on it: for somebody else?"))
     _complete(invoice)
     _arithmetic(invoice, total)
     _check_accounts(invoice)

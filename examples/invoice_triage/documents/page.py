@@ -18,8 +18,9 @@ Box = tuple[float, float, float, float]  # left, bottom, right, top in points
 IDENTITY: Matrix = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0)
 WHITE: Colour = (1.0, 1.0, 1.0)
 BLACK: Colour = (0.0, 0.0, 0.0)
+INFINITE = float("inf")
 SMALLEST_SIZE = 3.5  # points; print nobody reads
-LEAST_CONTRAST = 0.12  # of luminance, between text and what lies behind it
+LEAST_CONTRAST = 0.2  # of luminance, between text and what lies behind it
 LEAST_OPACITY = 0.1
 DEEPEST_FORM = 8
 MOST_OPERATIONS = 200_000
@@ -45,6 +46,7 @@ class Run:
 @dataclass
 class _State:
     matrix: Matrix = IDENTITY
+    clip: Box = (-INFINITE, -INFINITE, INFINITE, INFINITE)
     fill: Colour = BLACK
     opacity: float = 1.0
     font: Font | None = None
@@ -70,6 +72,9 @@ class _Reader:
     path: list[Box] = field(default_factory=list)
     painted: list[tuple[Box, Colour]] = field(default_factory=list)
     fonts: dict[int, Font] = field(default_factory=dict)
+    off: frozenset[int] = frozenset()  # object numbers of the layers that are switched off
+    marked: list[bool] = field(default_factory=list)  # of each marked piece that is open: in such a layer
+    clipping: bool = False
     operations: int = 0
 
     def read(self, stream: Any, resources: DictionaryObject, depth: int = 0) -> None:
@@ -85,10 +90,18 @@ class _Reader:
         elif operator == b"Tf":
             self.state.font = self._font(given[0], resources)
             self.state.size = float(given[1])
+        elif operator in (b"BDC", b"BMC"):
+            self.marked.append(operator == b"BDC" and self._is_off(given, resources))
         elif operator == b"gs":
             self._graphics_state(given[0], resources)
         elif handler := _OPERATORS.get(operator):
             handler(self, given)
+
+    def _is_off(self, given: list[Any], resources: DictionaryObject) -> bool:
+        if given[0] != "/OC" or not isinstance(given[1], str):
+            return False
+        layer = resources.get("/Properties", DictionaryObject()).get_object().raw_get(given[1])
+        return getattr(layer, "idnum", 0) in self.off
 
     def _font(self, name: str, resources: DictionaryObject) -> Font | None:
         found = resources.get("/Font", DictionaryObject()).get_object().get(name)
@@ -179,6 +192,13 @@ class _Reader:
         if handler := {1: self.grey, 3: self.rgb, 4: self.cmyk}.get(len(numbers)):
             handler(numbers)
 
+    def end_marked(self, _: list[Any]) -> None:
+        if self.marked:
+            self.marked.pop()
+
+    def clip(self, _: list[Any]) -> None:
+        self.clipping = True
+
     def rectangle(self, given: list[Any]) -> None:
         x, y, width, height = (float(part) for part in given)
         corners = (min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height))
@@ -188,9 +208,14 @@ class _Reader:
         if self.state.opacity > 0.9:
             for box in self.path:
                 self._cover(box, self.state.fill)
-        self.path.clear()
+        self.end_path([])
 
     def end_path(self, _: list[Any]) -> None:
+        """Forget the path; if it was to clip, only what lies within is seen from here on."""
+        if self.clipping and self.path:
+            a, b = self.state.clip, _around(self.path)
+            self.state.clip = (max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3]))
+        self.clipping = False
         self.path.clear()
 
     def _cover(self, box: Box, colour: Colour) -> None:
@@ -233,13 +258,28 @@ class _Reader:
             return "tiny"
         if self.state.opacity < LEAST_OPACITY:
             return "transparent"
+        if any(self.marked):
+            return "in a layer that is switched off"
         if run.x >= right or run.end <= left or run.y >= top or run.y + run.size <= bottom:
             return "off the page"
         middle = ((run.x + run.end) / 2, run.y + run.size / 3)
+        if not _within(self.state.clip, middle):
+            return "cut away"
         behind = next((colour for box, colour in reversed(self.painted) if _within(box, middle)), WHITE)
         if abs(_luminance(behind) - _luminance(self.state.fill)) < LEAST_CONTRAST:
             return "the colour of what lies behind it"
         return ""
+
+
+def layers_off(root: DictionaryObject) -> frozenset[int]:
+    """The object numbers of the layers (optional content groups) that a document opens without."""
+    properties: Any = root.get("/OCProperties", DictionaryObject()).get_object()
+    shown: Any = properties.get("/D", DictionaryObject()).get_object()
+    hidden = shown.get("/OFF", [])
+    if shown.get("/BaseState") == "/OFF":
+        on = {layer.idnum for layer in shown.get("/ON", [])}
+        return frozenset(layer.idnum for layer in properties.get("/OCGs", []) if layer.idnum not in on)
+    return frozenset(layer.idnum for layer in hidden)
 
 
 def _number(name: str, index: int = 0, scale: float = 1.0) -> Any:
@@ -278,18 +318,22 @@ _OPERATORS: dict[bytes, Any] = {
     b"sc": _Reader.colour,
     b"scn": _Reader.colour,
     b"re": _Reader.rectangle,
+    b"W": _Reader.clip,
+    b"W*": _Reader.clip,
+    b"EMC": _Reader.end_marked,
     **dict.fromkeys((b"f", b"F", b"f*", b"B", b"B*", b"b", b"b*"), _Reader.fill_path),
     **dict.fromkeys((b"S", b"s", b"n"), _Reader.end_path),
 }
 
 
-def read_page(page: PageObject) -> list[Run]:
+def read_page(page: PageObject, off: frozenset[int] = frozenset()) -> list[Run]:
     """Every piece of text on a page in the order it was drawn; UnreadablePage if it cannot be read whole."""
     contents = page.get_contents()
     if contents is None:
         return []
     box = page.cropbox
-    reader = _Reader((float(box.left), float(box.bottom), float(box.right), float(box.top)))
+    edges = (float(box.left), float(box.bottom), float(box.right), float(box.top))
+    reader = _Reader(edges, off=off)
     resources: Any = page.get("/Resources", DictionaryObject())
     try:
         reader.read(contents, resources.get_object())
@@ -338,6 +382,11 @@ def _corners(matrix: Matrix, box: Box) -> Box:
             xs.append(matrix[0] * x + matrix[2] * y + matrix[4])
             ys.append(matrix[1] * x + matrix[3] * y + matrix[5])
     return (min(xs), min(ys), max(xs), max(ys))
+
+
+def _around(boxes: list[Box]) -> Box:
+    lefts, bottoms, rights, tops = zip(*boxes, strict=True)
+    return (min(lefts), min(bottoms), max(rights), max(tops))
 
 
 def _within(box: Box, point: tuple[float, float]) -> bool:

@@ -67,6 +67,7 @@ class Books:
                 accounts_known=known and not strange,
                 unknown_accounts=strange,
                 usual_gross=self._usual(books, found["id"]) if found and known else 0.0,
+                usual_vat_percent=self._usual_vat(books, found["id"]) if found and known else -1.0,
                 look_alikes=_look_alikes(rows, name) if not known else [],
             )
 
@@ -353,6 +354,15 @@ class Books:
         )
         amounts = [float(row["gross"]) for row in rows]
         return statistics.median(amounts) if amounts else 0.0
+
+    @staticmethod
+    def _usual_vat(books: sqlite3.Connection, supplier: str) -> float:
+        rows = books.execute(
+            "SELECT net, gross FROM invoice WHERE supplier = ? AND kind = 'invoice' AND status = 'paid'",
+            (supplier,),
+        )
+        rates = [float(row["gross"]) / float(row["net"]) - 1 for row in rows if float(row["net"])]
+        return round(statistics.median(rates) * 100, 2) if rates else -1.0
 
     @staticmethod
     def _order_lines(books: sqlite3.Connection, number: str) -> list[sqlite3.Row]:

@@ -27,6 +27,7 @@ class SupplierMatch(BaseModel):
     )
     unknown_accounts: list[str]
     usual_gross: float = Field(description="Median of what was paid before; 0 without a history.")
+    usual_vat_percent: float = Field(description="Of what was paid before; -1 without a history.")
     look_alikes: list[LookAlike]
 
 

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from pypdf import PdfReader, PdfWriter
-from pypdf.generic import DictionaryObject, NameObject, TextStringObject
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, StreamObject, TextStringObject
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
@@ -339,6 +339,19 @@ class Maker:
         made = replace(self._next(), freight=Decimal("480.00"), rebate=Decimal(0))
         return made, draw(made)
 
+    def too_much_vat(self) -> tuple[Invoice, bytes]:
+        made = replace(self._next(), rebate=Decimal(0))
+        made = replace(made, vat_rate=made.vat_rate + 12)
+        return made, draw(made)
+
+    def for_somebody_else(self) -> tuple[Invoice, bytes]:
+        made = self._next()
+        return made, draw(made, buyer="Castell Optik AG")
+
+    def switched_off(self) -> tuple[Invoice, bytes]:
+        made = self._next()
+        return made, with_layer_off(draw(made), ORDERS.format(iban=spaced(self._account("DE"))))
+
     def covered_amount(self) -> tuple[Invoice, bytes]:
         made = self._next()
         return made, with_hidden_words(draw(made), "covered", f"Total due {made.gross * 3:.2f}")
@@ -390,6 +403,10 @@ _HOSTILE: dict[str, Callable[[Maker], tuple[Invoice, bytes]]] = {
     "another amount in the embedded XML": Maker.other_metadata,
     "another account in the embedded XML": Maker.other_account_in_metadata,
     "another amount in the document information": Maker.other_info,
+    "instructions cut away": lambda maker: maker.hidden("cut away"),
+    "instructions in a layer that is off": Maker.switched_off,
+    "too much VAT": Maker.too_much_vat,
+    "addressed to somebody else": Maker.for_somebody_else,
     "an amount under a cover": Maker.covered_amount,
     "look-alike supplier": Maker.look_alike,
     "replay of a paid one under a new number": Maker.replayed,
@@ -411,6 +428,10 @@ def with_hidden_words(pdf: bytes, how: str, words: str) -> bytes:
     """The document with words on its first page that no reader sees."""
     layer = io.BytesIO()
     canvas = Canvas(layer, pagesize=A4, invariant=True)
+    if how == "cut away":
+        frame = canvas.beginPath()
+        frame.rect(0, 100, 10, 10)
+        canvas.clipPath(frame, stroke=0, fill=0)
     text = canvas.beginText(60, 26)
     text.setFont("Helvetica", 1.0 if how == "tiny" else 8)
     if how == "white":
@@ -427,6 +448,26 @@ def with_hidden_words(pdf: bytes, how: str, words: str) -> bytes:
     canvas.save()
     writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf)))
     writer.pages[0].merge_page(PdfReader(layer).pages[0])
+    return _written(writer)
+
+
+def with_layer_off(pdf: bytes, words: str) -> bytes:
+    """The document with words in a layer that readers do not show."""
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf)))
+    page = writer.pages[0]
+    group = {NameObject("/Type"): NameObject("/OCG"), NameObject("/Name"): TextStringObject("notes")}
+    layer = writer._add_object(DictionaryObject(group))
+    shown = DictionaryObject({NameObject("/OFF"): ArrayObject([layer])})
+    writer.root_object[NameObject("/OCProperties")] = DictionaryObject(
+        {NameObject("/OCGs"): ArrayObject([layer]), NameObject("/D"): shown}
+    )
+    resources = page["/Resources"].get_object()
+    resources[NameObject("/Properties")] = DictionaryObject({NameObject("/Notes"): layer})
+    font = next(iter(resources["/Font"].get_object()))
+    stream = StreamObject()
+    stream.set_data(f"q /OC /Notes BDC BT {font} 8 Tf 60 26 Td ({words}) Tj ET EMC Q".encode("latin-1"))
+    whole = ArrayObject([page.raw_get("/Contents"), writer._add_object(stream)])
+    page[NameObject("/Contents")] = whole
     return _written(writer)
 
 

@@ -20,6 +20,7 @@ class Written:
     """An invoice in its supplier's words."""
 
     invoice: Invoice
+    buyer: str = BUYER
 
     def say(self, key: str) -> str:
         return word(self.invoice.supplier.language, key, self.invoice.supplier.voice)
@@ -203,7 +204,7 @@ def ruled(said: Written) -> bytes:
     sheet.lines(LEFT, 78, [*said.sender[1:], said.vat_line], 8)
     sheet.text(RIGHT, 62, said.title, 18, bold=True, align="right")
     sheet.text(LEFT, 140, said.say("bill_to"), bold=True)
-    sheet.lines(LEFT, 153, [BUYER, *BUYER_ADDRESS])
+    sheet.lines(LEFT, 153, [said.buyer, *BUYER_ADDRESS])
     y = 140.0
     for label, value in said.facts:
         sheet.text(340, y, f"{label}:")
@@ -242,7 +243,7 @@ def letter(said: Written) -> bytes:
     footer(sheet)
     sheet.text(RIGHT, 60, said.sender[0], 16, bold=True, align="right")
     sheet.text(LEFT, 128, " · ".join(said.sender), 6.5)
-    sheet.lines(LEFT, 144, [BUYER, *BUYER_ADDRESS])
+    sheet.lines(LEFT, 144, [said.buyer, *BUYER_ADDRESS])
     y = 144.0
     for label, value in said.facts:
         sheet.text(360, y, label, 8)
@@ -279,7 +280,7 @@ def band(said: Written) -> bytes:
         sheet.text(LEFT + index * step, 112, label, 6.5, colour=(0.35, 0.35, 0.4))
         sheet.text(LEFT + index * step, 124, value, 8, bold=True)
     sheet.text(LEFT, 156, said.say("bill_to"), 6.5, colour=(0.35, 0.35, 0.4))
-    sheet.lines(LEFT, 168, [BUYER, *BUYER_ADDRESS, BUYER_VAT])
+    sheet.lines(LEFT, 168, [said.buyer, *BUYER_ADDRESS, *([BUYER_VAT] if said.buyer == BUYER else [])])
     columns = [
         _column(said, "description", LEFT, width=190),
         _column(said, "article", 262, width=60),
@@ -323,7 +324,7 @@ def sidebar(said: Written) -> bytes:
         sheet.text(side, y + 11, value, 9, bold=True)
         y += 30
     sheet.text(190, 70, said.title, 20, bold=True)
-    sheet.lines(190, 100, [said.say("bill_to"), BUYER, *BUYER_ADDRESS])
+    sheet.lines(190, 100, [said.say("bill_to"), said.buyer, *BUYER_ADDRESS])
     columns = [
         _column(said, "article", 190, width=55),
         _column(said, "description", 248, width=110),
@@ -346,7 +347,7 @@ def printout(said: Written) -> bytes:
     sheet = Sheet("mono", 9)
     invoice = said.invoice
     rows = [said.sender[0], *said.sender[1:], said.vat_line, "", "", f"{said.title:^88}".rstrip(), ""]
-    left = [BUYER, *BUYER_ADDRESS]
+    left = [said.buyer, *BUYER_ADDRESS]
     for index in range(max(len(left), len(said.facts))):
         address = left[index] if index < len(left) else ""
         fact = f"{said.facts[index][0]:<22}: {said.facts[index][1]}" if index < len(said.facts) else ""
@@ -400,7 +401,7 @@ def boxes(said: Written) -> bytes:
     sheet.lines(LEFT + 4, 94, [*said.sender, said.vat_line])
     sheet.frame(300, 70, RIGHT, 150)
     sheet.text(304, 79, said.say("bill_to"), 6)
-    sheet.lines(304, 94, [BUYER, *BUYER_ADDRESS])
+    sheet.lines(304, 94, [said.buyer, *BUYER_ADDRESS])
     cell = (RIGHT - LEFT) / 3
     for index, (label, value) in enumerate(said.facts):
         x, y = LEFT + index % 3 * cell, 160 + index // 3 * 32
@@ -436,7 +437,7 @@ def centred(said: Written) -> bytes:
     sheet.text(WIDTH / 2, 74, " - ".join([*said.sender[1:], said.vat_line]), 8, align="middle")
     sheet.rule(LEFT, 84, RIGHT, 1.2)
     sheet.text(WIDTH / 2, 112, f"{said.title}", 14, align="middle")
-    sheet.lines(350, 140, [BUYER, *BUYER_ADDRESS])
+    sheet.lines(350, 140, [said.buyer, *BUYER_ADDRESS])
     half = (len(said.facts) + 1) // 2
     for row, facts in enumerate((said.facts[:half], said.facts[half:])):
         x = LEFT
@@ -468,7 +469,7 @@ def slip(said: Written) -> bytes:
     """Lines above, a payment slip with account, reference and amount at the foot of the last page."""
     sheet = Sheet("embedded", 8.5)
     sheet.lines(LEFT, 60, [*said.sender, said.vat_line])
-    sheet.lines(360, 130, [BUYER, *BUYER_ADDRESS])
+    sheet.lines(360, 130, [said.buyer, *BUYER_ADDRESS])
     sheet.text(LEFT, 200, f"{said.title}", 15, bold=True)
     y = 220.0
     for label, value in said.facts:
@@ -499,7 +500,7 @@ def slip(said: Written) -> bytes:
     sheet.text(360, 730, slip_words[2], 7, bold=True)
     sheet.text(360, 742, f"{said.invoice.supplier.voice:03d}00 {said.invoice.order or '0'} 00042", 8.5)
     sheet.text(360, 766, slip_words[5], 7, bold=True)
-    sheet.lines(360, 778, [BUYER, BUYER_ADDRESS[1]], 8.5)
+    sheet.lines(360, 778, [said.buyer, BUYER_ADDRESS[1]], 8.5)
     sheet.text(220, 760, slip_words[3], 7, bold=True)
     sheet.text(220, 774, said.invoice.supplier.currency, 10)
     sheet.text(272, 760, slip_words[4], 7, bold=True)
@@ -512,7 +513,7 @@ def plain(said: Written) -> bytes:
     sheet = Sheet("sans", 10)
     invoice = said.invoice
     y = sheet.lines(LEFT, 64, [*said.sender, said.vat_line])
-    y = sheet.lines(LEFT, y + 14, [BUYER, *BUYER_ADDRESS])
+    y = sheet.lines(LEFT, y + 14, [said.buyer, *BUYER_ADDRESS])
     sheet.text(LEFT, y + 20, said.title, 15, bold=True)
     y = sheet.lines(LEFT, y + 42, [f"{label} {value}" for label, value in said.facts])
     y += 14
@@ -547,7 +548,7 @@ def ledger(said: Written) -> bytes:
     sheet = Sheet("serif", 9)
     sheet.text(LEFT, 60, said.title.upper(), 20, bold=True, colour=(0.5, 0.1, 0.1))
     sheet.lines(RIGHT, 56, [*said.sender, said.vat_line], align="right")
-    sheet.lines(LEFT, 112, [f"{said.say('bill_to')}:", BUYER, *BUYER_ADDRESS])
+    sheet.lines(LEFT, 112, [f"{said.say('bill_to')}:", said.buyer, *BUYER_ADDRESS])
     cell = (RIGHT - LEFT) / len(said.facts)
     sheet.block(LEFT, 180, RIGHT, 194, (0.88, 0.88, 0.88))
     for index, (label, value) in enumerate(said.facts):
@@ -584,6 +585,6 @@ LAYOUTS: dict[str, Callable[[Written], bytes]] = {
 }
 
 
-def draw(invoice: Invoice) -> bytes:
-    """The invoice as a PDF in its supplier's layout and words."""
-    return LAYOUTS[invoice.supplier.layout](Written(invoice))
+def draw(invoice: Invoice, buyer: str = BUYER) -> bytes:
+    """The invoice as a PDF in its supplier's layout and words, addressed to this buyer."""
+    return LAYOUTS[invoice.supplier.layout](Written(invoice, buyer))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +23,26 @@ from specialists.types import Progress
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from langgraph.runtime import RunControl
+
     from specialists.roster import Roster
 
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # a checkpoint revives plain values only
 RECURSION_LIMIT = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Go:
+    """How a run goes on."""
+
+    control: RunControl | None = None  # LangGraph's handle to stop it between two steps (GraphDrained)
+
+
+GO = Go()
+
+
 class CaseRunner:
-    """Takes cases through the graph, checkpointed in HOME/checkpoints.db."""
+    """Takes cases through the graph, checkpointed in HOME/checkpoints.db or the database that is set."""
 
     def __init__(
         self,
@@ -41,24 +54,25 @@ class CaseRunner:
         thresholds: Thresholds | None = None,
         tell: Callable[[Progress], None] = ignore,
         deliver_to: Iterable[str] = (),
+        database: str = "",
     ) -> None:
         self.deliver_to = tuple(deliver_to)
         self.access, self.roster, self.home = access, roster, home
-        self.index = CaseIndex(home)
+        self.index, self.database = CaseIndex(home, database), database
         self.seconds, self.thresholds, self.tell = seconds, thresholds or Thresholds(), tell
         self._open = AsyncExitStack()
         self._graph: Any = None
         self._pool: Pool
 
     async def __aenter__(self) -> CaseRunner:
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
-
+        from coordinator.checkpoints import open_saver
         from coordinator.graph import compile_graph
 
+        self._open.callback(self.index.close)
         self._pool = await self._open.enter_async_context(Pool())
-        path = str(self.home / "checkpoints.db")
-        saver = await self._open.enter_async_context(AsyncSqliteSaver.from_conn_string(path))
-        self._graph = compile_graph(saver)
+        self._graph = compile_graph(
+            await self._open.enter_async_context(open_saver(self.database, self.home))
+        )
         return self
 
     async def __aexit__(self, *failure: Any) -> None:
@@ -77,20 +91,20 @@ class CaseRunner:
         }
         return await self._run(case, state)
 
-    async def resume(self, case: str) -> CaseResult:
+    async def resume(self, case: str, go: Go = GO) -> CaseResult:
         """Take a case that was interrupted (crash, lost gateway, person) as far as it goes now."""
         case = self.index.get(case).id
         snapshot = await self._graph.aget_state(self._config(case))
         if snapshot.created_at is None:
             trigger = self.index.trigger(case)
-            return await self._run(case, {"case": case, "trigger": trigger.model_dump(mode="json")})
+            return await self._run(case, {"case": case, "trigger": trigger.model_dump(mode="json")}, go)
         result = self._result(case, snapshot)
         answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
         if result.waiting and not answers:
             return result
         from langgraph.types import Command
 
-        return await self._run(case, Command(resume=answers) if answers else None)
+        return await self._run(case, Command(resume=answers) if answers else None, go)
 
     async def awaited(self, case: str) -> frozenset[str]:
         """The approvals that a case waits for."""
@@ -133,7 +147,7 @@ class CaseRunner:
                 case=case,
                 access=self.access,
                 roster=self.roster,
-                home=self.home,
+                index=self.index,
                 pool=self._pool,
                 gateway=gateway,
                 seconds=self.seconds,
@@ -141,16 +155,21 @@ class CaseRunner:
                 tell=self.tell,
             )
 
-    async def _run(self, case: str, given: Any) -> CaseResult:
+    async def _run(self, case: str, given: Any, go: Go = GO) -> CaseResult:
         with tracing.agent("coordinator", **{tracing.CASE: case}):
-            return await self._ran(case, given)
+            return await self._ran(case, given, go)
 
-    async def _ran(self, case: str, given: Any) -> CaseResult:
+    async def _ran(self, case: str, given: Any, go: Go) -> CaseResult:
         self.index.update(case, "running")
         try:
             async with self.desk(case) as desk:
                 await self._graph.ainvoke(
-                    given, self._config(case), context=desk, version="v2", durability="sync"
+                    given,
+                    self._config(case),
+                    context=desk,
+                    version="v2",
+                    durability="sync",
+                    control=go.control,
                 )
                 result = self._result(case, await self._graph.aget_state(self._config(case)))
                 if result.report:

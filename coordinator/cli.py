@@ -97,6 +97,19 @@ def up(
     raise typer.Exit(run_up(host=host, port=port, as_json=as_json, config=config))
 
 
+def worker(
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, max=32, help="cases at the same time (default: as set)")
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Run cases of the PostgreSQL database that several processes share: pointsman worker --workers 4."""
+    from coordinator.worker import run_worker
+
+    raise typer.Exit(run_worker(workers=workers, as_json=as_json, config=config))
+
+
 @hooks_app.command("send")
 def send_hook(
     name: Annotated[str, typer.Argument(help="a hook of pointsman.toml, such as alertmanager")],
@@ -126,11 +139,13 @@ def example_hook(
 
 
 @cases_app.command("list")
-def list_cases(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False) -> None:
+def list_cases(
+    limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False, config: Config = None
+) -> None:
     """The latest cases of this home."""
     from coordinator.commands import run_list
 
-    run_list(limit, as_json)
+    run_list(limit, as_json, config)
 
 
 @cases_app.command("show")
@@ -150,11 +165,11 @@ def resume_case(case: str, as_json: AsJson = False, config: Config = None) -> No
 
 
 @cases_app.command("report")
-def report_case(case: str, as_json: AsJson = False) -> None:
+def report_case(case: str, as_json: AsJson = False, config: Config = None) -> None:
     """Print the report of a case."""
     from coordinator.commands import run_report
 
-    run_report(case, as_json)
+    run_report(case, as_json, config)
 
 
 @cases_app.command("record")
@@ -182,6 +197,7 @@ commands: list[Command] = [
     Command("chat", chat),
     Command("triage", triage),
     Command("up", up),
+    Command("worker", worker),
     Command("cases", cases_app),
     Command("hooks", hooks_app),
     Command("doctor", doctor),

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from coordinator import trigger
-from coordinator.case_index import CaseIndex
+from coordinator.case_index import open_index
 from coordinator.errors import CaseUnknown
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
 from coordinator.session import open_session
-from coordinator.settings import home
 from coordinator.types import CaseResult, Report, Trigger
 
 WAITING = 4
@@ -51,9 +50,9 @@ def with_clock_of(opened: Trigger, recording: Path) -> Trigger:
     return opened.model_copy(update={"scope": scope, "recording": str(recording)})
 
 
-def run_list(limit: int, as_json: bool) -> None:
+def run_list(limit: int, as_json: bool, config: str | None) -> None:
     """Print the latest cases."""
-    rows = CaseIndex(home()).list(limit)
+    rows = open_index(config).list(limit)
     if as_json:
         print(json.dumps([r.model_dump(mode="json") for r in rows], indent=2))
         return
@@ -65,7 +64,7 @@ def run_list(limit: int, as_json: bool) -> None:
 
 def run_show(case: str, as_json: bool, config: str | None) -> None:
     """Print where a case stands, from what this home keeps; no gateway is needed."""
-    index = CaseIndex(home())
+    index = open_index(config)
     row, report = index.get(case), index.report(index.get(case).id)
     if as_json:
         shown = row.model_dump(mode="json") | {"report": report.model_dump(mode="json") if report else None}
@@ -80,7 +79,7 @@ def run_show(case: str, as_json: bool, config: str | None) -> None:
 
 def run_resume(case: str, as_json: bool, config: str | None) -> int:
     """Go on with a case and print its report."""
-    row = CaseIndex(home()).get(case)
+    row = open_index(config).get(case)
     result = asyncio.run(_resume(row.id, Path(row.recording) if row.recording else None, as_json, config))
     print_result(result, as_json)
     return code_of(result)
@@ -96,16 +95,16 @@ async def _resume(case: str, recording: Path | None, as_json: bool, config: str 
         return await session.runner.resume(case)
 
 
-def run_report(case: str, as_json: bool) -> None:
+def run_report(case: str, as_json: bool, config: str | None) -> None:
     """Print the report of a case as it was delivered."""
-    index = CaseIndex(home())
+    index = open_index(config)
     id_ = index.get(case).id
-    path = index.report_path(id_, "json" if as_json else "md")
-    if not path.is_file():
+    text = index.report_text(id_, "json" if as_json else "md")
+    if not text:
         raise CaseUnknown(
             f"case {id_} has no report yet: it did not finish; go on with `pointsman cases resume {id_}`"
         )
-    print(path.read_text(encoding="utf-8").rstrip())
+    print(text.rstrip())
 
 
 def print_result(result: CaseResult, as_json: bool) -> None:

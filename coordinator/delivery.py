@@ -7,7 +7,6 @@ import re
 from typing import Any
 
 from coordinator import gates, validation
-from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk
 from coordinator.errors import ReportUnsound
 from coordinator.gateway_client import GatewayClient
@@ -27,11 +26,8 @@ async def write(state: CaseState, desk: Desk) -> Report:
     report = compose(await _material(state, desk))
     text = markdown(report)
     await prove(report, text, desk)
-    CaseIndex(desk.home).keep_citations(report.case, report.citations)
-    folder = desk.home / "cases" / report.case
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.md").write_text(text, encoding="utf-8")
-    (folder / "report.json").write_text(report.model_dump_json(indent=2), encoding="utf-8")
+    desk.index.keep_citations(report.case, report.citations)
+    desk.index.keep_report(report.case, md=text, json=report.model_dump_json(indent=2))
     await desk.gateway.record_step(
         "report",
         {
@@ -101,7 +97,7 @@ async def _material(state: CaseState, desk: Desk) -> Material:
         actions=_actions(state, findings),
         ledger=_range(records := await case_records(state["case"], desk.gateway)),
         provenance=provenance(records),
-        known=CaseIndex(desk.home).numbers(state["case"]),
+        known=desk.index.numbers(state["case"]),
         settled=desk.thresholds.confidence,
     )
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coordinator.case_index import CaseIndex
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import SPECIALIST_TOKEN_SECONDS, Access, GatewayClient
 from specialists.link import Pool
@@ -33,7 +33,7 @@ class Desk:
     case: str
     access: Access
     roster: Roster
-    home: Path
+    index: CaseIndex
     pool: Pool
     gateway: GatewayClient  # as agent:coordinator, fixed to this case
     seconds: float = 60.0  # deadline of one specialist

@@ -1,102 +1,303 @@
-"""Runs cases by themselves: so many at a time, again after a restart, and on when a person has decided."""
+"""Runs cases by themselves, once each, over restarts and on many workers; goes on when a person has decided.
+
+A case is run in legs: from its start, or from a person's decision, to its end or its next wait. Only a leg
+holds a worker. The leg that is due is known by its number, so whoever queues it twice queues it once.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import secrets
+import socket
+import time
 from collections.abc import Callable, Coroutine
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
-from coordinator.cases import CaseRunner
+from coordinator.cases import CaseRunner, Go
+from coordinator.durable import DurableQueue
 from coordinator.errors import CoordinatorError
+from coordinator.settings import Limits
+from coordinator.types import CaseResult, Trigger
 from specialists.errors import SpecialistsError
 
+if TYPE_CHECKING:
+    from langgraph.runtime import RunControl
+
+    from coordinator.case_index import Legs, Wish
+
 log = logging.getLogger("coordinator.engine")
-LOOK_SECONDS = 5.0
+LOCAL = "local"  # the one worker of a SQLite file: what it left is its own after a restart
+LOOK_SECONDS = 5.0  # for decided approvals, and for cases that nobody queued
+WISH_SECONDS = 0.5
 AGAIN_SECONDS = 15.0
+DRAIN_SECONDS = 25.0  # what a running step has to end in before it is cut off
 MOST_KEPT = 10_000  # cases looked through after a restart
-UNFINISHED = ("running", "stopped")
+PRIORITIES = {"critical": 1, "page": 1, "high": 2, "error": 2, "warning": 3, "medium": 3}
+USUAL_PRIORITY = 4
+
+
+@dataclass
+class Running:
+    """A leg that this process has in hand."""
+
+    task: asyncio.Task[Any]
+    control: RunControl
+    wish: Literal["", "cancel", "pause", "drain"] = ""
 
 
 class Engine:
-    """One process's worth of running cases. Waiting for a person holds no worker: such a case is looked at
-    now and then, and goes on when its approvals are decided."""
+    """One process's share of running cases. Waiting for a person holds no worker anywhere."""
 
-    def __init__(self, runner: CaseRunner, workers: int) -> None:
-        self._runner = runner
-        self._workers = asyncio.Semaphore(workers)
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+    def __init__(
+        self,
+        runner: CaseRunner,
+        workers: int,
+        *,
+        name: str,
+        lease: float = 15.0,
+        limits: Limits | None = None,
+    ) -> None:
+        self.name, self._runner, self._index = name, runner, runner.index
+        self._lease, self._limits = lease, limits or Limits()
+        self._shared = bool(runner.database)
+        self._room = asyncio.Semaphore(max(workers, 1))
+        self._queue = DurableQueue(runner.database, runner.home, name, workers, self._leg)
+        self._submitting: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, Running] = {}
+        self._claimed: set[asyncio.Task[Any]] = set()
         self._stopping = False
+        self._beaten = time.monotonic()
+
+    def start(self) -> None:
+        """Give a sign of life and begin to take cases; called in the loop that they run in."""
+        self._index.beat(self.name)
+        self._queue.start()
+
+    # -- queueing --------------------------------------------------------------------------------------
 
     def submit(self, case: str, *, after: float = 0.0, prepare: Callable[[], None] = lambda: None) -> None:
-        """Run a case `after` so many seconds, `prepare` being called just before; once at a time."""
-        if case not in self._tasks and not self._stopping:
-            task = asyncio.create_task(self._run(case, after, prepare), name=f"case {case}")
-            self._tasks[case] = task
-            task.add_done_callback(lambda _: self._tasks.pop(case, None))
+        """Queue a case after so many seconds, `prepare` being called just before; once, however often."""
+        if case not in self._submitting and not self._stopping:
+            task = asyncio.create_task(self._submit(case, after, prepare), name=f"submit {case}")
+            self._submitting[case] = task
+            task.add_done_callback(lambda _: self._submitting.pop(case, None))
+
+    async def _submit(self, case: str, after: float, prepare: Callable[[], None]) -> None:
+        try:
+            await asyncio.sleep(after)
+            prepare()
+            await self._put(case)
+        except (CoordinatorError, SpecialistsError) as error:
+            log.warning("%s: not queued yet, and tried again: %s", case, error)
+
+    async def _put(self, case: str, delay: float = 0.0) -> None:
+        """Put the leg that is due into the queue of the case's workflow."""
+        opened, legs = self._index.trigger(case), self._index.legs(case)
+        if legs.queued > legs.ended:
+            return
+        leg = legs.ended + 1
+        self._index.change(case, ("running", "stopped", "waiting"), "queued")
+        limits, tenant = self._limits, self._limits.tenant
+        name = f"cases-{opened.workflow}"
+        await self._queue.queue(
+            name, at_once=limits.workflow.get(opened.workflow), tenant_at_once=tenant or None
+        )
+        await self._queue.put(
+            name,
+            case,
+            leg,
+            priority=_priority(opened),
+            tenant=(opened.tenant or "none") if tenant else "",
+            delay=delay,
+        )
+        self._index.queue_leg(case, leg)
 
     def recover(self, delay: Callable[[str], tuple[float, Callable[[], None]]]) -> list[str]:
         """Submit what an earlier process left; `delay` says after how long, and what to prepare."""
-        left = [row.id for row in self._runner.index.list(MOST_KEPT) if row.status in UNFINISHED]
+        left = [row.id for row in self._index.list(MOST_KEPT, "queued", "running", "stopped")]
+        queued = self._index.in_queue()
         for case in left:
-            after, prepare = delay(case)
-            self.submit(case, after=after, prepare=prepare)
+            if case not in queued:
+                after, prepare = delay(case)
+                self.submit(case, after=after, prepare=prepare)
         return left
 
     @property
     def under_way(self) -> list[str]:
-        """The cases that run, or wait for their turn."""
-        return list(self._tasks)
+        """The cases that run here, or are about to be queued."""
+        return [*self._running, *(case for case in self._submitting if case not in self._running)]
+
+    # -- running ---------------------------------------------------------------------------------------
+
+    async def _leg(self, case: str, leg: int) -> str:
+        """Take a case to its end or its next wait; how it stands then. What DBOS runs."""
+        here = asyncio.current_task()
+        assert here is not None
+        self._claimed.add(here)
+        try:
+            async with self._room:
+                return await self._begin(case, leg)
+        finally:
+            self._claimed.discard(here)
+
+    async def _begin(self, case: str, leg: int) -> str:
+        from langgraph.runtime import RunControl
+
+        legs = self._index.legs(case)
+        if legs.ended >= leg:
+            return "ended before"
+        if self._stopping or self._index.get(case).status in ("cancelled", "paused"):
+            self._index.end_leg(case, leg)
+            if self._stopping:
+                await self._put(case)
+            return "not begun"
+        task = asyncio.create_task(self._take(case, leg, legs, control := RunControl()), name=f"case {case}")
+        self._running[case] = Running(task, control)
+        try:
+            return await task
+        finally:
+            self._running.pop(case, None)
+
+    async def _take(self, case: str, leg: int, legs: Legs, control: RunControl) -> str:
+        from langgraph.errors import GraphDrained
+
+        try:
+            result = await self._runner.resume(case, Go(control))
+        except (GraphDrained, asyncio.CancelledError) as error:
+            return await self._cut(case, leg, error)
+        except (CoordinatorError, SpecialistsError) as error:
+            return await self._failed(case, leg, error)
+        except Exception as error:
+            log.exception("%s: unexpected", case)
+            return await self._failed(case, leg, error)
+        self._index.end_leg(case, leg, approvals=_awaited(result))
+        status = "waiting" if result.waiting else "delivered"
+        log.info("%s: %s", case, "waits for a person" if result.waiting else status)
+        return status
+
+    async def _cut(self, case: str, leg: int, error: BaseException) -> str:
+        """A leg that was told to stop: by a person, or because this process ends."""
+        wish = self._running[case].wish
+        if not wish:
+            raise error
+        status = {"cancel": "cancelled", "pause": "paused", "drain": "queued"}[wish]
+        self._index.end_leg(case, leg)
+        self._index.update(case, status)
+        if wish == "drain":
+            await self._put(case)
+        log.info("%s: %s", case, status if status != "queued" else "left to the next worker")
+        return status
+
+    async def _failed(self, case: str, leg: int, error: Exception) -> str:
+        log.warning("%s: %s", case, error)
+        again = (
+            getattr(error, "exit_code", 1) == 5
+        )  # something it needs is down; else it would end the same way
+        self._index.end_leg(case, leg, why=" ".join(str(error).split()))
+        self._index.update(case, "queued" if again else "failed")
+        if again:
+            await self._put(case, delay=AGAIN_SECONDS)
+        return "tried again" if again else "failed"
+
+    # -- looking ---------------------------------------------------------------------------------------
 
     async def watch(self) -> None:
-        """Go on looking whether what cases wait for was decided: one call for all of them."""
-        awaited: dict[str, tuple[datetime, frozenset[str]]] = {}
+        """Go on looking: who lives, what persons decided and want, and what nobody queued."""
+        looked = 0.0
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(WISH_SECONDS)
             try:
-                awaited = await self._awaited(awaited)
-                pending = await self._runner.pending() if awaited else frozenset()
-                for case, (_, approvals) in awaited.items():
-                    if approvals - pending:
-                        self.submit(case)
+                await self._beat()
+                for wish in self._index.wishes():
+                    await self._fulfil(wish)
+                if time.monotonic() - looked >= LOOK_SECONDS:
+                    await self._look()
+                    looked = time.monotonic()
             except (CoordinatorError, SpecialistsError) as error:
-                log.warning("cannot see what was decided, and look again: %s", error)
+                log.warning("cannot see what is due, and look again: %s", error)
 
-    async def _awaited(
-        self, known: dict[str, tuple[datetime, frozenset[str]]]
-    ) -> dict[str, tuple[datetime, frozenset[str]]]:
-        """The approvals that each waiting case waits for; looked up again only where a case has moved."""
-        found = {}
-        for row in self._runner.index.list(MOST_KEPT):
-            if row.status == "waiting" and row.id not in self._tasks:
-                before = known.get(row.id)
-                fresh = before is None or before[0] != row.updated
-                found[row.id] = (row.updated, await self._runner.awaited(row.id)) if fresh else before
-        return found
+    async def _look(self) -> None:
+        waits = self._index.waiting()
+        pending = await self._runner.pending() if waits else frozenset()
+        for case, approvals in waits.items():
+            if approvals - pending:
+                self.submit(case)
+        for case in self._index.unqueued(datetime.now(UTC) - timedelta(seconds=self._lease)):
+            self.submit(case)
 
-    async def _run(self, case: str, after: float, prepare: Callable[[], None]) -> None:
-        await asyncio.sleep(after)
-        prepare()
-        while True:
-            async with self._workers:
-                try:
-                    result = await self._runner.resume(case)
-                    log.info("%s: %s", case, "waits for a person" if result.waiting else "delivered")
-                    return
-                except (CoordinatorError, SpecialistsError) as error:
-                    log.warning("%s: %s", case, error)
-                    if getattr(error, "exit_code", 1) != 5:  # trying again would end the same way
-                        return
-            await asyncio.sleep(AGAIN_SECONDS)
+    async def _beat(self) -> None:
+        """Give a sign of life; whoever gave none for too long has lost its cases, and leaves them."""
+        if (quiet := time.monotonic() - self._beaten) < self._lease / 5:
+            return
+        if self._shared and quiet > self._lease:
+            await self._let_go()
+        self._index.beat(self.name)
+        self._beaten = time.monotonic()
+        if self._shared and (
+            dead := await self._queue.take_over(self._index.alive(self._lease) | {self.name})
+        ):
+            log.warning("took over what these workers had: %s", ", ".join(dead))
+            for worker in dead:
+                self._index.gone(worker)
 
-    async def stop(self) -> None:
-        """Stop where the cases are; each goes on from there when there is an engine again."""
-        self._stopping = True
-        tasks = list(self._tasks.values())
+    async def _let_go(self) -> None:
+        log.warning("gave no sign of life for %g s: what ran here is left to others", self._lease)
+        tasks = [running.task for running in self._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._queue.put_back([self.name])
+
+    async def _fulfil(self, wish: Wish) -> None:
+        running = self._running.get(wish.id)
+        if running is None and self._index.get(wish.id).status == "running":
+            return  # another process has it, or had it and will be missed
+        if running is not None and wish.wish in ("cancel", "pause"):
+            running.wish = "cancel" if wish.wish == "cancel" else "pause"
+            running.control.request_drain(wish.wish)
+            if wish.wish == "cancel":
+                running.task.cancel()
+        if wish.wish in ("retry", "resume"):
+            self.submit(wish.id)
+        body = {"wish": wish.wish, "person": wish.person, "reason": wish.reason, "at": wish.at}
+        async with self._runner.gateway(wish.id) as gateway:
+            await gateway.record_step("wish", body)
+        self._index.done(wish)
+
+    async def stop(self) -> None:
+        """Take nothing more, let what runs come to the end of its step, and leave the rest to others."""
+        self._stopping = True
+        submitting = list(self._submitting.values())
+        for task in submitting:
+            task.cancel()
+        for running in self._running.values():
+            running.wish = running.wish or "drain"
+            running.control.request_drain("shutdown")
+        if claimed := list(self._claimed):
+            await asyncio.wait(claimed, timeout=DRAIN_SECONDS)
+            for running in self._running.values():
+                running.task.cancel()
+        await asyncio.gather(*submitting, *claimed, return_exceptions=True)
+        await self._queue.stop()
+        self._index.gone(self.name)
+
+
+def _awaited(result: CaseResult) -> frozenset[str]:
+    return frozenset(a.approval for wait in result.waiting for a in wait.actions if a.approval)
+
+
+def _priority(opened: Trigger) -> int:
+    """From 1, taken first; by severity."""
+    return PRIORITIES.get(opened.severity.lower(), USUAL_PRIORITY)
+
+
+def worker_name() -> str:
+    """A name for this process that no other worker of the database has, nor had."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 async def forever(*work: Coroutine[Any, Any, None]) -> None:

@@ -8,6 +8,7 @@ CoordinatorError
 ├── GatewayUnreachable     no gateway answers, or a private one did not start
 │   └── GatewayNotStarted  a private one did not start, and said why
 ├── GatewayRefused         the gateway refused something the coordinator needs
+├── DatabaseDown           the database of the cases does not answer
 ├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
 └── StillWaiting           the run waits for a person
 """
@@ -68,6 +69,13 @@ class GatewayRefused(CoordinatorError):
 
     code = "gateway_refused"
     exit_code = 3
+
+
+class DatabaseDown(CoordinatorError):
+    """The database that cases are kept in does not answer."""
+
+    code = "database_down"
+    exit_code = 5
 
 
 class ReportUnsound(CoordinatorError):

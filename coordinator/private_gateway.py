@@ -44,9 +44,14 @@ class Found:
 
 @asynccontextmanager
 async def gateway(
-    settings: CoordinatorSettings, home: Path, recording: Path | None = None, config: str | None = None
+    settings: CoordinatorSettings,
+    home: Path,
+    recording: Path | None = None,
+    config: str | None = None,
+    *,
+    start: bool = True,
 ) -> AsyncIterator[Found]:
-    """The gateway to work with; a private one ends with the block."""
+    """The gateway to work with; a private one, started unless `start` is false, ends with the block."""
     if settings.gateway_url:
         yield _elsewhere(settings.gateway_url)
         return
@@ -54,6 +59,11 @@ async def gateway(
     if running := _running(home):
         yield running
         return
+    if not start:
+        raise GatewayUnreachable(
+            "no gateway to work with: name the one of `pointsman up` as [coordinator] gateway_url, with its "
+            "token in POINTSMAN_TOKEN; on the same machine, start it first with the same POINTSMAN_HOME"
+        )
     _point_to(home, recording)
     process, found = await _start(home, recording, config)
     try:

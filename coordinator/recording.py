@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coordinator import trigger
-from coordinator.case_index import CaseIndex
+from coordinator.case_index import open_index
 from coordinator.errors import CaseUnknown, TriggerUnreadable
-from coordinator.settings import home
 from coordinator.types import Trigger
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ async def _record(case: str, directory: Path, config: str | None) -> dict[str, A
     from coordinator.session import open_session
 
     _refuse_to_overwrite(directory)
-    index = CaseIndex(home())
+    index = open_index(config)
     row = index.get(case)
     opened = index.trigger(row.id)
     recording = Path(row.recording) if row.recording else None

@@ -36,16 +36,25 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    config: str | None = None, recording: Path | None = None, tell: Callable[[Progress], None] | None = None
+    config: str | None = None,
+    recording: Path | None = None,
+    tell: Callable[[Progress], None] | None = None,
+    heavy: tuple[str, ...] = (),
+    own_gateway: bool = True,
 ) -> AsyncIterator[Session]:
-    """A runner on the gateway that the settings, this home or a private child give."""
+    """A runner on the gateway that the settings, this home or a private child give.
+
+    `heavy` names further modules to load meanwhile; without `own_gateway` none is started.
+    """
     settings = CoordinatorSettings.load(config)
     roster_settings = SpecialistsSettings.load(config)
     here = home()
     recording = recording or served_recording(settings, here, config)
     tracing.begin("pointsman-coordinator")
-    importing = asyncio.create_task(asyncio.to_thread(_import_heavy))
-    async with private_gateway.gateway(settings, here, recording, _absolute(config)) as found:
+    importing = asyncio.create_task(asyncio.to_thread(_import_heavy, *HEAVY, *heavy))
+    async with private_gateway.gateway(
+        settings, here, recording, _absolute(config), start=own_gateway
+    ) as found:
         await importing
         from coordinator.cases import CaseRunner
         from coordinator.desk import ignore
@@ -61,6 +70,7 @@ async def open_session(
             thresholds=settings.thresholds(),
             tell=tell or ignore,
             deliver_to=settings.deliver_to,
+            database=settings.database,
         )
         async with runner:
             yield Session(runner=runner, found=found, recording=recording, home=here)
@@ -91,9 +101,9 @@ def _looks_at_live_systems(config: str | None) -> bool:
     return any(table.get(name) or os.environ.get(f"POINTSMAN_TOOL_SERVERS__{name.upper()}") for name in LIVE)
 
 
-def _import_heavy() -> None:
+def _import_heavy(*names: str) -> None:
     """Load what takes seconds while the gateway starts in its own process."""
-    for name in HEAVY:
+    for name in names:
         importlib.import_module(name)
 
 

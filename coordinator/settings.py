@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from datetime import timedelta
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
@@ -50,6 +50,17 @@ class Hook(BaseModel):
         return secret
 
 
+class Limits(BaseModel):
+    """The `[coordinator.limits]` table: how many cases may run at once, over all workers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    workflow: dict[str, Annotated[int, Field(ge=1)]] = Field(
+        default={}, description="by workflow, such as invoice-triage = 4"
+    )
+    tenant: int = Field(default=0, ge=0, description="of one tenant in one workflow; 0: no limit")
+
+
 class CoordinatorSettings(TableSettings):
     """The `[coordinator]` table; the environment (`POINTSMAN_COORDINATOR__…`) wins over the file."""
 
@@ -76,7 +87,16 @@ class CoordinatorSettings(TableSettings):
     host: str = Field(default="127.0.0.1", description="where `pointsman up` listens for alerts")
     port: int = Field(default=8421, ge=0, le=65535, description="and its port; 0 takes a free one")
     workers: int = Field(
-        default=2, ge=1, le=32, description="cases that `pointsman up` runs at the same time"
+        default=2, ge=0, le=32, description="cases that one process runs at the same time; 0: up runs none"
+    )
+    database: str = Field(
+        default="", description="postgres:// URL for cases, checkpoints and queues; empty: files in HOME"
+    )
+    lease_seconds: float = Field(
+        default=15, ge=1, description="after so long without a sign of life a worker's cases go to others"
+    )
+    limits: Limits = Field(
+        default=Limits(), description="how many cases run at once, of all workers together"
     )
     gather_seconds: float = Field(
         default=10, ge=0, description="how long a case that an alert has opened waits for further ones"

@@ -28,6 +28,7 @@ class Trigger(Value):
     payload: dict[str, Any] = Field(default_factory=dict)  # as received
     workflow: str = "incident-triage"  # the id of the workflow that runs it
     inputs: dict[str, Any] = Field(default_factory=dict)  # the workflow's inputs, by name
+    tenant: str = ""  # whose case it is, where several share the workers
 
 
 class Doubt(Value):

@@ -16,7 +16,7 @@ import uvicorn
 
 from coordinator import deliveries
 from coordinator.commands import with_clock_of
-from coordinator.engine import Engine, forever
+from coordinator.engine import LOCAL, Engine, forever, worker_name
 from coordinator.errors import CoordinatorError, GatewayRefused
 from coordinator.gateway_client import GatewayClient
 from coordinator.hooks.door import door
@@ -69,7 +69,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 async def _up(settings: CoordinatorSettings, sock: socket.socket, as_json: bool, config: str | None) -> None:
-    async with open_session(config, tell=silent) as session:
+    async with open_session(config, tell=silent, heavy=("dbos",)) as session:
         host, port = sock.getsockname()[:2]
         base = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         with contextlib.closing(Inbox(session.home)) as inbox:
@@ -103,7 +103,10 @@ async def _serve(
     base: str,
     tell: Callable[[Reception, list[str]], None],
 ) -> None:
-    engine = Engine(session.runner, settings.workers)
+    name = worker_name() if settings.database else LOCAL
+    engine = Engine(
+        session.runner, settings.workers, name=name, lease=settings.lease_seconds, limits=settings.limits
+    )
 
     def finish(opened: Trigger) -> Trigger:
         return with_clock_of(opened, session.recording) if session.recording else opened
@@ -144,6 +147,7 @@ async def _serve(
             )
         )
         try:
+            engine.start()
             tell(reception, engine.recover(plan))
             await _until_told(server, sock, background)
         finally:

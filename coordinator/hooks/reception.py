@@ -96,7 +96,7 @@ class Reception:
         case, why = (held, "the same alert") if held else self.correlator.place(alert, now)
         fresh = not case and alert.status == "firing"
         if fresh:
-            case = self.index.open_case(self._finish(trigger_of([alert])))
+            case = self.index.open_case(self._finish(trigger_of([alert])), "queued")
         if case:
             self.correlator.join(case, alert, now)
         if fresh:

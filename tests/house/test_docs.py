@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from coordinator.chat import COMMANDS
-from coordinator.settings import CoordinatorSettings, Hook
+from coordinator.settings import CoordinatorSettings, Hook, Limits
 from gateway.admin import TOOLS
 from gateway.errors import REFUSALS
 from gateway.policy_cases import run_cases
@@ -83,7 +83,7 @@ def default_of(name, field):
         return "HOME/tools"
     if isinstance(field.default, tuple) and field.default:
         return ", ".join(field.default)
-    shown = {"": "empty", "[]": "none", "()": "none", "{}": "none", "None": "empty"}
+    shown = {"": "empty", "[]": "none", "()": "none", "{}": "none", "None": "empty", str(Limits()): "none"}
     return shown.get(
         str(field.default), str(field.default).lower() if field.default is False else str(field.default)
     )
@@ -94,6 +94,7 @@ def default_of(name, field):
     [
         ("gateway", GatewaySettings),
         ("coordinator", CoordinatorSettings),
+        ("coordinator.limits", Limits),
         ("coordinator.hooks.NAME", Hook),
         ("specialists.NAME", Cloud),
         ("tool_servers", ToolServersSettings),

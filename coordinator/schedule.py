@@ -1,0 +1,141 @@
+"""The schedule trigger: cron with a time zone opens a case at each tick, once over all processes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+
+from coordinator.case_index import CaseIndex
+from coordinator.errors import CoordinatorError, UsageError
+from coordinator.types import Trigger
+
+log = logging.getLogger("coordinator.schedule")
+LATE = timedelta(seconds=60)  # a tick older than this was missed
+MOST_SECONDS = 5.0  # how long at most it sleeps
+MOST_TICKS = 1000  # opened at once for ticks that were missed
+Missed = Literal["skip", "once", "all"]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a workflow runs by itself, and what becomes of ticks at which no process was there."""
+
+    workflow: str
+    cron: str
+    timezone: str = "UTC"
+    missed: Missed = "once"
+    title: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+
+    def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
+        """The ticks after a moment, up to and with another."""
+        zone, at_an_hour = _zone(self.timezone), "*" not in self.cron.split()[-4]
+        times = croniter(self.cron, after.astimezone(zone), second_at_beginning=True)
+        while (tick := times.get_next(datetime).astimezone(UTC)) <= until:
+            if not (at_an_hour and tick.astimezone(zone).fold):  # the hour that comes twice in autumn
+                yield tick
+
+    def next(self, after: datetime) -> datetime:
+        """The first tick after a moment."""
+        times = croniter(self.cron, after.astimezone(_zone(self.timezone)), second_at_beginning=True)
+        return times.get_next(datetime).astimezone(UTC)
+
+    def trigger(self, tick: datetime) -> Trigger:
+        """What opens the case of a tick."""
+        local = tick.astimezone(_zone(self.timezone))
+        title = f"{self.title or self.workflow}, {local:%Y-%m-%d %H:%M} {self.timezone}"
+        return Trigger(
+            kind="schedule",
+            title=title,
+            question=title,
+            fingerprint=f"schedule {self.workflow}",
+            workflow=self.workflow,
+            inputs=dict(self.inputs),
+            payload={"tick": tick.isoformat(), "cron": self.cron, "timezone": self.timezone},
+        )
+
+
+def checked(schedule: Schedule) -> Schedule:
+    """The schedule, if its expression and its time zone can be read; UsageError says what is wrong."""
+    _zone(schedule.timezone)
+    fields = len(schedule.cron.split())
+    if fields not in (5, 6) or not croniter.is_valid(schedule.cron, second_at_beginning=True):
+        raise UsageError(
+            f"{schedule.cron!r} of {schedule.workflow} is no cron expression: write minute, hour, day, month "
+            'and day of the week, such as "0 7 * * 1-5"'
+        )
+    return schedule
+
+
+class Scheduler:
+    """Opens cases at the ticks of schedules; every process of a database may have one."""
+
+    def __init__(
+        self, schedules: Sequence[Schedule], index: CaseIndex, submit: Callable[[str], None]
+    ) -> None:
+        self._schedules = [checked(schedule) for schedule in schedules]
+        self._index, self._submit = index, submit
+
+    async def run(self) -> None:
+        """Go on opening what is due."""
+        while self._schedules:
+            try:
+                self.fire(datetime.now(UTC))
+            except CoordinatorError as error:
+                log.warning("cannot open what is due, and tried again: %s", error)
+                await asyncio.sleep(MOST_SECONDS)
+            now = datetime.now(UTC)
+            due = min(schedule.next(now) for schedule in self._schedules)
+            await asyncio.sleep(min((due - now).total_seconds(), MOST_SECONDS))
+
+    def fire(self, now: datetime) -> list[str]:
+        """Open the cases of all ticks up to now that nobody has dealt with; those that are new."""
+        return [case for schedule in self._schedules for case in self._fire(schedule, now)]
+
+    def _fire(self, schedule: Schedule, now: datetime) -> list[str]:
+        name = f"schedule {schedule.workflow} {schedule.cron} {schedule.timezone}"
+        dealt = self._index.ticked(name, now)
+        ticks = []
+        for tick in schedule.ticks(dealt, now):
+            ticks = [*ticks, tick][-MOST_TICKS:]
+        due = _wanted(ticks, schedule.missed, now)
+        if len(due) < len(ticks):
+            log.warning("%s: %d missed ticks are left out", schedule.workflow, len(ticks) - len(due))
+        new = open_ticks(schedule, due, self._index)
+        for case in new:
+            self._submit(case)
+        if ticks:
+            self._index.tick(name, ticks[-1])
+        return new
+
+
+def open_ticks(schedule: Schedule, ticks: Sequence[datetime], index: CaseIndex) -> list[str]:
+    """Open a case for each tick that has none yet; the new ones. Backfill is this over past ticks."""
+    opened = (
+        index.open_once(schedule.trigger(tick), f"schedule {schedule.workflow} {tick.isoformat()}")
+        for tick in ticks
+    )
+    return [case for case, new in opened if new]
+
+
+def _wanted(ticks: list[datetime], missed: Missed, now: datetime) -> list[datetime]:
+    """The ticks to open cases for: those that are due now, and of the missed ones what the setting says."""
+    late = [tick for tick in ticks if now - tick > LATE]
+    due = ticks[len(late) :]
+    if missed == "all":
+        return ticks
+    return [*late[-1:], *due] if missed == "once" and not due else due
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise UsageError(f"{name!r} is no time zone: write one such as Europe/Berlin or UTC") from None

@@ -172,6 +172,18 @@ def report_case(case: str, as_json: AsJson = False, config: Config = None) -> No
     run_report(case, as_json, config)
 
 
+@cases_app.command("verify")
+def verify_case(
+    target: Annotated[str, typer.Argument(help="a case, or the file of a delivered report")],
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Prove a report against the ledger, such as: pointsman cases verify reports/INC-7QX2MV.html"""
+    from coordinator.commands import run_verify
+
+    raise typer.Exit(run_verify(target, as_json, config))
+
+
 @cases_app.command("record")
 def record_case(
     case: str,

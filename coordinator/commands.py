@@ -11,11 +11,13 @@ from typing import Any
 from coordinator import trigger
 from coordinator.case_index import open_index
 from coordinator.errors import CaseUnknown
+from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
 from coordinator.session import open_session
 from coordinator.types import CaseResult, Report, Trigger
+from coordinator.verifying import Proof, verify
 
 WAITING = 4
 
@@ -105,6 +107,33 @@ def run_report(case: str, as_json: bool, config: str | None) -> None:
             f"case {id_} has no report yet: it did not finish; go on with `pointsman cases resume {id_}`"
         )
     print(text.rstrip())
+
+
+def run_verify(target: str, as_json: bool, config: str | None) -> int:
+    """Prove a report against the ledger and print what differs; 0 when nothing does."""
+    proof = asyncio.run(_verify(target, config))
+    if as_json:
+        print(json.dumps(proof.as_data(), indent=2))
+        return 1 if proof.problems else 0
+    first, last, head = proof.records
+    if not proof.problems:
+        print(f"{proof.what}: as it was recorded")
+        print(
+            f"ledger records {first} to {last}, head {head}; {len(proof.citations)} citations, word for word"
+        )
+        return 0
+    print(f"{proof.what}: not as it was recorded")
+    for problem in proof.problems:
+        print(f"- {problem}")
+    return 1
+
+
+async def _verify(target: str, config: str | None) -> Proof:
+    async with open_session(config, tell=silent) as session:
+        runner = session.runner
+        access = runner.access
+        async with GatewayClient(access, access.person or access.coordinator) as person:
+            return await verify(target, runner.index, runner.gateway, person)
 
 
 def print_result(result: CaseResult, as_json: bool) -> None:

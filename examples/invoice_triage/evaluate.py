@@ -47,6 +47,8 @@ class Triaged:
     lines: list[dict[str, Any]] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     call: str = ""  # of the payment or the credit, in the ledger
+    payment: int = 0  # its number in the books
+    untraced: str = ""  # why its records do not suffice
 
 
 @dataclass
@@ -88,6 +90,10 @@ async def triage(files: list[str]) -> list[Triaged]:
             return found
 
         found = await asyncio.gather(*(one(file) for file in files))
+        async with session.runner.gateway("") as gateway:
+            for each in found:
+                if each.ended in ("paid", "credited"):
+                    await trace(gateway, each)
     print(file=sys.stderr)
     return list(found)
 
@@ -125,7 +131,7 @@ def evaluate(directory: Path, seed: int, **sizes: int) -> Result:
     with chdir(directory):
         triaged = asyncio.run(triage(sorted(truth)))
         seconds = time.monotonic() - started
-        payments, untraced = traced(directory, triaged)
+        payments, untraced = settle(directory, triaged)
         whole = bool(pointsman("audit", "verify")["ok"])
     (directory / "truth.json").write_text(json.dumps(truth, indent=1, ensure_ascii=False))
     return Result(triaged, truth, payments, untraced, whole, seconds)
@@ -139,8 +145,8 @@ def pointsman(*words: str) -> Any:
     return json.loads(done.stdout)
 
 
-def traced(directory: Path, triaged: list[Triaged]) -> tuple[list[dict[str, Any]], list[str]]:
-    """Every payment in the books, and those that do not stand on records of their own case."""
+def settle(directory: Path, triaged: list[Triaged]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Every payment in the books, and what does not stand on records of its own case."""
     books = sqlite3.connect(directory / "erp.db")
     books.row_factory = sqlite3.Row
     rows = books.execute(
@@ -148,22 +154,8 @@ def traced(directory: Path, triaged: list[Triaged]) -> tuple[list[dict[str, Any]
         "FROM payment p JOIN invoice i ON i.id = p.invoice"
     ).fetchall()
     books.close()
-    records = defaultdict(list)
-    for tool in (PAY, BOOK):
-        for record in pointsman("audit", "search", "--tool", tool, "--limit", "1000")["records"]:
-            records[record.get("call", "")].append(record)
-    by_payment = {}
-    untraced = []
-    for one in triaged:
-        if one.ended not in ("paid", "credited"):
-            continue
-        kinds = {record["kind"]: record for record in records.get(one.call, [])}
-        whole = {"intent", "outcome"} <= kinds.keys()
-        if not whole or any(record.get("case") != one.case for record in kinds.values()):
-            untraced.append(f"{one.file}: call {one.call!r} has {', '.join(kinds) or 'no records'}")
-        elif one.ended == "paid":
-            shown = pointsman("audit", "show", one.call)
-            by_payment[_result_of(shown)["payment"]] = one
+    untraced = [f"{one.file}: {one.untraced}" for one in triaged if one.untraced]
+    by_payment = {one.payment: one for one in triaged if one.payment}
     payments = []
     for row in rows:
         one = by_payment.get(row["id"])
@@ -173,8 +165,15 @@ def traced(directory: Path, triaged: list[Triaged]) -> tuple[list[dict[str, Any]
     return payments, untraced
 
 
-def _result_of(shown: dict[str, Any]) -> dict[str, Any]:
-    return shown["result"]["structuredContent"]
+async def trace(gateway: Any, one: Triaged) -> None:
+    """Look up the records of the call that settled an invoice: intent and outcome, of its own case."""
+    shown = await gateway.show_call(one.call) if one.call else {"records": []}
+    kinds = {record["kind"]: record for record in shown["records"]}
+    strange = [kind for kind, record in kinds.items() if record.get("case") != one.case]
+    if not {"intent", "outcome"} <= kinds.keys() or strange:
+        one.untraced = f"call {one.call!r} has {', '.join(kinds) or 'no records'}"
+    elif one.ended == "paid":
+        one.payment = int(shown["result"]["structuredContent"]["payment"])
 
 
 def wrong_payments(result: Result) -> list[str]:

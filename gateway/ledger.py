@@ -53,7 +53,7 @@ ADDED = (
 # What stands at the top of a record; whatever else is told about an event goes into its body.
 FIELDS = frozenset(
     """call subject chain roles run case task token verb tool server key arguments_digest arguments_blob
-    result_digest verdict rules policy approval control status ms step code versions""".split()  # noqa: SIM905
+    result_digest verdict rules policy approval control status ms step code versions about""".split()  # noqa: SIM905
 )
 # What an outcome that a crash has cut off takes from its intent.
 INHERITED = "subject chain roles run case task token verb tool server key".split()  # noqa: SIM905

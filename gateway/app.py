@@ -155,6 +155,7 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         sealer = Sealer(await ledger.secret("state key")) if shared else Sealer.at(home / "state.key")
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
+        await gateway.prepare()
         store.measure = gateway.meters.write
         if (gateway_tracing := tracing.begun()) is not None:
             gateway.tracing = gateway_tracing

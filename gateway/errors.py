@@ -7,6 +7,8 @@ GatewayError
 │   ├── LedgerUnavailable  it cannot be written or read just now: nothing runs unrecorded
 │   ├── LedgerBroken       verification found records that are not as they were written
 │   ├── KeyTaken           another call holds this idempotency key
+│   ├── BudgetSpent        the case has made its calls, at other gateways too
+│   ├── LabelsGained       the run has seen more at another gateway: decide again
 │   └── ApprovalSpent      the approval is used, expired, or was given for another call
 ├── ApprovalError          an approval that is unknown, decided already, or not this person's to decide
 ├── MintRefused            a token that this one may not issue, whatever policy says
@@ -94,6 +96,23 @@ class KeyTaken(LedgerError):
     """Another call holds this idempotency key; look it up with `find_key`."""
 
     code = "key_conflict"
+
+
+class BudgetSpent(LedgerError):
+    """The case has made as many calls as it may, counting those at other gateways."""
+
+    code = "limit_exceeded"
+    exit_code = 3
+
+
+class LabelsGained(LedgerError):
+    """The run has seen labels at another gateway that the decision did not know of: label → when."""
+
+    code = "labels_gained"
+
+    def __init__(self, message: str, labels: dict[str, float]) -> None:
+        super().__init__(message)
+        self.labels = labels
 
 
 class ApprovalSpent(LedgerError):

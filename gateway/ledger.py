@@ -9,7 +9,7 @@ import secrets
 import time
 import zlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -26,6 +26,7 @@ from gateway.verification import Verification, contradiction, pruned_through, ve
 from gateway.writing import Connection, Writing
 
 log = logging.getLogger("gateway.ledger")
+Also = Callable[[Writing], None]
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS records (
@@ -132,8 +133,13 @@ class Ledger:
 
     # -- writing -----------------------------------------------------------------------------------
 
-    async def intent(self, call: Call, decision: Decision, approval: str = "") -> int:
-        """Record that the call is about to run, spending its approval; only then may it be dispatched."""
+    async def intent(
+        self, call: Call, decision: Decision, approval: str = "", also: Iterable[Also] = ()
+    ) -> int:
+        """Record that the call is about to run, spending its approval; only then may it be dispatched.
+
+        `also` is done in the same transaction, and may forbid it by raising a LedgerError.
+        """
         body, _ = self.redactor.pack(call.arguments)
         record = {
             **_who(call.subject),
@@ -148,6 +154,8 @@ class Ledger:
         }
 
         def job(connection: Writing) -> int:
+            for other in also:
+                other(connection)
             if call.key:
                 _claim_key(connection, call)
             if approval:
@@ -179,13 +187,23 @@ class Ledger:
         status: str,
         ms: float = 0.0,
         packed: bytes | None = None,
+        also: Also | None = None,
     ) -> int:
-        """Record how the call ended, with its result (`packed`: as redacted); only then release it."""
+        """Record how the call ended, with its result (`packed`: as redacted); only then release it.
+
+        `also` is done in the same transaction.
+        """
         body = packed if packed is not None else self.redactor.pack(result)[0]
         record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
         record["labels"] = list(call.tool.labels)  # what the run has seen from here on
+
+        def job(connection: Writing) -> int:
+            if also is not None:
+                also(connection)
+            return self._close(connection, record, call.id, status, body)
+
         try:
-            return await self.store.write(lambda c: self._close(c, record, call.id, status, body))
+            return await self.store.write(job)
         except LedgerUnavailable:
             held = {**record, "body": {"held": "it could not be recorded when it came, and was not released"}}
             self._owe(lambda c: self._close(c, held, call.id, status, body))

@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import orjson
 
-from gateway.errors import Refusal
+from gateway.errors import BudgetSpent, Refusal
 from gateway.labels import DAY, before
 from gateway.ledger import Ledger
 from gateway.remembered import Remembered
 from gateway.settings import Settings
 from gateway.types import Call, Subject, Tool
-from gateway.writing import Connection
+from gateway.writing import Connection, Writing
 
 REMEMBERED = 10_000
 FREELY: AbstractContextManager[None] = nullcontext()
@@ -29,19 +29,20 @@ class Flow:
         self._running: dict[str, int] = {}
         self._minute: OrderedDict[str, tuple[float, float]] = OrderedDict()  # who → (left, when)
 
-    @contextmanager
-    def admit(self, who: str, at_once: int, a_minute: int) -> Iterator[None]:
+    async def prepare(self) -> None:
+        """Get ready to count."""
+
+    async def admit(self, who: str, at_once: int, a_minute: int) -> AbstractContextManager[None]:
         """Let a call in for as long as it takes, or refuse it and say when to come back; 0 is no limit."""
-        running = self._running.get(who, 0)
-        if at_once and running >= at_once:
-            raise Refusal(
-                "limit_exceeded",
-                f"{who} has {running} calls in flight, as many as it may: wait for one to end",
-                retry_after=1,
-            )
+        if at_once and self._running.get(who, 0) >= at_once:
+            raise crowded(who, at_once)
         if a_minute:
             self._rate(who, a_minute)
-        self._running[who] = running + 1
+        return self._hold(who)
+
+    @contextmanager
+    def _hold(self, who: str) -> Iterator[None]:
+        self._running[who] = self._running.get(who, 0) + 1
         try:
             yield
         finally:
@@ -59,12 +60,20 @@ class Flow:
         if len(self._minute) > REMEMBERED:
             self._minute.popitem(last=False)
         if left < 1:
-            wait = math.ceil((1 - left) * 600 / a_minute) / 10  # not sooner than there is room
-            raise Refusal(
-                "limit_exceeded",
-                f"{who} has made its {a_minute} calls of this minute: wait {wait} s",
-                retry_after=wait,
-            )
+            raise hurried(who, a_minute, (1 - left) * 60 / a_minute)
+
+
+def crowded(who: str, at_once: int) -> Refusal:
+    """There are as many calls in flight as there may be."""
+    message = f"{who} has {at_once} calls in flight, as many as it may: wait for one to end"
+    return Refusal("limit_exceeded", message, retry_after=1)
+
+
+def hurried(who: str, a_minute: int, seconds: float) -> Refusal:
+    """The minute has no room for another call until so many seconds have passed."""
+    wait = math.ceil(seconds * 10) / 10  # not sooner than there is room
+    message = f"{who} has made its {a_minute} calls of this minute: wait {wait} s"
+    return Refusal("limit_exceeded", message, retry_after=wait)
 
 
 class Spent:
@@ -76,26 +85,39 @@ class Spent:
         self.calls = calls
 
 
-class Limits:
-    """Rates begin anew with the gateway; the budget of a case is what the ledger has of it."""
+BUDGETS = "CREATE TABLE IF NOT EXISTS budgets (name TEXT PRIMARY KEY, calls INTEGER NOT NULL)"
 
-    def __init__(self, settings: Settings, ledger: Ledger) -> None:
+
+class Limits:
+    """Rates begin anew with the gateway; the budget of a case is what the ledger has of it.
+
+    Where gateways share a database, rates and calls at once go through `flow`, and budgets through `charge`.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, flow: Flow | None = None) -> None:
         self._ledger = ledger
+        self._shared = flow is not None
         self._at_once = settings.max_concurrent
         self._a_minute = settings.max_per_minute
         self._a_case = settings.max_per_case
-        self._flow = Flow()
+        self._flow = flow or Flow()
         self._cases: Remembered[Spent] = Remembered()
 
-    def admit(self, subject: Subject) -> AbstractContextManager[None]:
-        """Let a call of this subject in, or refuse it because of what it has under way or behind it."""
-        return self._flow.admit(subject.id, self._at_once, self._a_minute)
+    async def prepare(self) -> None:
+        """Create the tables that are shared with other gateways."""
+        if self._shared:
+            await self._ledger.store.prepare(BUDGETS)
+            await self._flow.prepare()
 
-    def use(self, subject: Subject, tool: Tool) -> AbstractContextManager[None]:
+    async def admit(self, subject: Subject) -> AbstractContextManager[None]:
+        """Let a call of this subject in, or refuse it because of what it has under way or behind it."""
+        return await self._flow.admit(subject.id, self._at_once, self._a_minute)
+
+    async def use(self, subject: Subject, tool: Tool) -> AbstractContextManager[None]:
         """The same for this subject and tool, where the operator set limits for the tool."""
         if not (tool.at_once or tool.per_minute):
             return FREELY
-        return self._flow.admit(f"{subject.id} on {tool.public}", tool.at_once, tool.per_minute)
+        return await self._flow.admit(f"{subject.id} on {tool.public}", tool.at_once, tool.per_minute)
 
     async def spend(self, call: Call) -> None:
         """Take one call out of the budget of its case, else of its run."""
@@ -104,14 +126,44 @@ class Limits:
             return
         spent = await self._cases.get(case, lambda: self._read(call.subject))
         if spent.calls >= self._a_case:
-            raise Refusal(
-                "limit_exceeded",
-                f"case {case} has made its {self._a_case} calls, and gets no more: finish with what is known",
-            )
-        spent.calls += 1
+            raise self._exhausted(case)
+        if not self._shared:  # else it is counted in the database, with the intent
+            spent.calls += 1
+
+    def charge(self, call: Call) -> Callable[[Writing], None] | None:
+        """What counts the call in the budget all gateways share, in the transaction of its intent."""
+        case = call.subject.case or call.subject.run
+        if not self._shared or not self._a_case or not case:
+            return None
+        return lambda connection: _charge(connection, call.subject, self._a_case)
+
+    async def refuse(self, call: Call) -> Refusal:
+        """What to say of a call whose budget other gateways have used up; later ones are told sooner."""
+        case = call.subject.case or call.subject.run
+        (await self._cases.get(case, lambda: self._read(call.subject))).calls = self._a_case
+        return self._exhausted(case)
+
+    def _exhausted(self, case: str) -> Refusal:
+        told = f"case {case} has made its {self._a_case} calls, and gets no more: finish with what is known"
+        return Refusal("limit_exceeded", told)
 
     async def _read(self, subject: Subject) -> Spent:
         return await self._ledger.store.read(lambda connection: _past(connection, subject))
+
+
+def _charge(connection: Writing, subject: Subject, most: int) -> None:
+    name = f"case {subject.case}" if subject.case else f"run {subject.run}"
+    counted = connection.execute(
+        "UPDATE budgets SET calls = calls + 1 WHERE name = ? AND calls < ?", (name, most)
+    )
+    if counted.rowcount:
+        return
+    if not connection.execute("SELECT 1 FROM budgets WHERE name = ?", (name,)).fetchone():
+        calls = _past(connection, subject).calls  # made before there was a budget
+        if calls < most:
+            connection.execute("INSERT INTO budgets VALUES (?, ?)", (name, calls + 1))
+            return
+    raise BudgetSpent(f"the {most} calls of {name} have been made")
 
 
 def _past(connection: Connection, subject: Subject) -> Spent:

@@ -14,9 +14,18 @@ from gateway.approvals import Approvals
 from gateway.caller import Caller
 from gateway.canonical import digest
 from gateway.catalogue import Catalogue
-from gateway.errors import ApprovalSpent, KeyTaken, LedgerError, Refusal, RpcError, UpstreamFailed
+from gateway.errors import (
+    ApprovalSpent,
+    BudgetSpent,
+    KeyTaken,
+    LabelsGained,
+    LedgerError,
+    Refusal,
+    RpcError,
+    UpstreamFailed,
+)
 from gateway.labels import Labels, Seen
-from gateway.ledger import Ledger
+from gateway.ledger import Also, Ledger
 from gateway.limits import Limits
 from gateway.meters import Meters, Note
 from gateway.policy import Policy
@@ -25,6 +34,7 @@ from gateway.refusals import APPROVAL, denied, refusal_error, refusal_result, wa
 from gateway.seal import Sealer
 from gateway.server import now_ms
 from gateway.settings import Settings
+from gateway.shares import SharedFlow
 from gateway.targets import VERBS, Target, Targets
 from gateway.tracing import Tracing
 from gateway.types import Call, Decision
@@ -69,7 +79,8 @@ class Gateway:
         self.policy = policy
         self.redactor = redactor
         self.sealer = sealer
-        self.limits = Limits(settings, ledger)
+        self._shared = ledger.store.database.shared  # with other gateways
+        self.limits = Limits(settings, ledger, SharedFlow(ledger.store) if self._shared else None)
         self.labels = Labels(ledger)
         self.meters = Meters()
         self.tracing: Tracing | None = None  # only where spans are sent
@@ -79,6 +90,13 @@ class Gateway:
         self._under_way: dict[tuple[str, str], asyncio.Event] = {}  # by subject and key
         self._holds: dict[str, tuple[str, str]] = {}  # by call
 
+    async def prepare(self) -> Gateway:
+        """Create the tables of what gateways on one database count together."""
+        if self._shared:
+            await self.limits.prepare()
+            await self.labels.prepare()
+        return self
+
     async def call(self, caller: Caller, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """Run one call for this caller; its result, or a refusal as a result."""
         call: Call | None = None
@@ -87,10 +105,10 @@ class Gateway:
             params = self.tracing.begin(note, method, params)
         try:
             subject = caller.subject  # 1 identify: the front read the token before the body
-            with self.limits.admit(subject):  # 2 admit
+            with await self.limits.admit(subject):  # 2 admit
                 target = await self.targets.find(caller, method, params)  # 3 find; by the pinned schema
                 call, params = self.accept(caller, target, params)
-                with self.limits.use(subject, call.tool):
+                with await self.limits.use(subject, call.tool):
                     seen = await self.labels.of(subject)
                     decision = self.decide(call, seen, note)  # 4 decide
                     approval, recorded = await self.settle(call, decision)  # 5 settle approval, idempotency
@@ -98,7 +116,7 @@ class Gateway:
                         note.ending = recorded
                         return self.release(call, caller, recorded, seen)
                     await self.limits.spend(call)  # 6 spend
-                    recorded = await self.intend(call, decision, approval, note)  # 7 record the intent
+                    recorded = await self.intend(call, decision, approval, seen, note)  # 7 record the intent
                     if recorded is not None:
                         note.ending = recorded
                         return self.release(call, caller, recorded, seen)
@@ -106,7 +124,7 @@ class Gateway:
                     ending = await self.run(call, caller, target, params)  # 8 run
                     note.upstream = (now_ms() - started) / 1000
                     note.ending = ending = self.check(call, target, ending)  # 9 check
-                    await self.conclude(call, ending, now_ms() - started)  # 10 record the outcome
+                    await self.conclude(call, ending, now_ms() - started, seen)  # 10 record the outcome
                     return self.release(call, caller, ending, seen)
         except Refusal as refusal:
             note.refusal = refusal
@@ -175,11 +193,15 @@ class Gateway:
             return "", recorded
         if call.meta.get("pointsman/recorded"):  # asked for what is recorded, and nothing is
             raise await self._unrecorded(call, decision)
+        return await self.consent(call, decision), None
+
+    async def consent(self, call: Call, decision: Decision) -> str:
+        """The granted approval to spend; empty where none is needed."""
         if decision.verdict == "call":
-            return "", None
+            return ""
         approval = await self.approvals.settle(call, decision)
         if approval.status == "granted":
-            return approval.id, None
+            return approval.id
         raise waiting(call, decision, approval)
 
     async def _recorded(self, call: Call) -> Ending | None:
@@ -229,14 +251,23 @@ class Gateway:
             "key_conflict", "nothing is recorded under this key: make the call without pointsman/recorded"
         )
 
-    async def intend(self, call: Call, decision: Decision, approval: str, note: Note) -> Ending | None:
+    async def intend(
+        self, call: Call, decision: Decision, approval: str, seen: Seen, note: Note
+    ) -> Ending | None:
         """Write the intent, which spends the approval; what cannot be written does not run.
 
         An ending instead where another gateway has taken the key since it was looked for.
         """
         try:
-            note.seq = await self.ledger.intent(call, decision, approval)
+            note.seq = await self.ledger.intent(call, decision, approval, self._together(call, seen))
             return None
+        except LabelsGained as gained:
+            for label, moment in gained.labels.items():
+                seen.add((label,), moment)
+            decision = self.decide(call, seen, note)
+            return await self.intend(call, decision, await self.consent(call, decision), seen, note)
+        except BudgetSpent:
+            raise await self.limits.refuse(call) from None
         except ApprovalSpent as spent:
             raise Refusal(
                 "approval_pending", f"{spent}; make the call again to ask anew", approval=approval
@@ -249,6 +280,14 @@ class Gateway:
             raise Refusal(
                 "ledger_unavailable", f"{call.tool.public} did not run: {error}", retry_after=5
             ) from None
+
+    def _together(self, call: Call, seen: Seen) -> list[Also]:
+        """What other gateways on the same database have a say in, as the intent is written."""
+        if not self._shared:
+            return []
+        charge = self.limits.charge(call)
+        check = self.labels.check(call.subject, seen)
+        return [check] if charge is None else [check, charge]
 
     # -- 8, 9, 10: do it -----------------------------------------------------------------------------
 
@@ -322,7 +361,7 @@ class Gateway:
             packed, result = self.redactor.pack(self.targets.cleaned(target, result))
         return Ending("error" if result.get("isError") is True else "ok", result, packed=packed)
 
-    async def conclude(self, call: Call, ending: Ending, ms: float) -> None:
+    async def conclude(self, call: Call, ending: Ending, ms: float, seen: Seen) -> None:
         """Write the outcome; what cannot be written is not released."""
         if ending.refusal is not None:
             told = refusal_result(ending.refusal, call, "legacy")
@@ -332,7 +371,10 @@ class Gateway:
             told = ending.result or {}
         try:
             packed, ending.packed = ending.packed, None  # a large result is not held twice from here on
-            await self.ledger.outcome(call, told, status=ending.status, ms=ms, packed=packed)
+            tell = self.labels.tell(call.subject, seen, call.tool.labels) if self._shared else None
+            await self.ledger.outcome(call, told, status=ending.status, ms=ms, packed=packed, also=tell)
+            if tell is not None:
+                seen.told |= dict.fromkeys(call.tool.labels, time.time())
         except LedgerError as error:
             message = f"{call.tool.public} ran, but its outcome cannot be recorded: {error}"
             raise Refusal("ledger_unavailable", message) from None

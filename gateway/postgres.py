@@ -30,6 +30,7 @@ SESSION = {
 LOCK_SECONDS = 5  # of waiting for the head row; a gateway that holds it longer loses its session
 RETRY_SECONDS = 0.5
 HEAD = "CREATE TABLE IF NOT EXISTS head (one INTEGER PRIMARY KEY, seq BIGINT NOT NULL, hash TEXT NOT NULL)"
+VERSION = "ALTER TABLE head ADD COLUMN version BIGINT NOT NULL DEFAULT 0"
 CHANNEL = "'pointsman ' || current_schema()"
 TYPES = (
     (" INTEGER", " BIGINT"),
@@ -69,15 +70,20 @@ class PostgresConnection(Writing):
 
     def begin(self) -> None:
         """Start a transaction and lock the head of the chain."""
-        rows = self.raw.execute("BEGIN; SELECT seq, hash FROM head FOR UPDATE")
+        rows = self.raw.execute("BEGIN; SELECT seq, hash, version FROM head FOR UPDATE")
         rows.nextset()
-        self._before = self.head = rows.fetchone() or (0, "")
+        seq, hashed, self.version = rows.fetchone() or (0, "", 0)
+        self._before = self.head = (seq, hashed)
+        self.news = False
 
     def commit_all(self) -> None:
         """Move the head and end the transaction."""
         moved = ""
-        if self.head is not None and self.head != self._before:
-            moved = f"UPDATE head SET seq = {int(self.head[0])}, hash = '{self.head[1]}'; "
+        if self.head is not None and (self.head != self._before or self.news):
+            version = self.version + 1 if self.news else self.version
+            moved = (
+                f"UPDATE head SET seq = {int(self.head[0])}, hash = '{self.head[1]}', version = {version}; "
+            )
         self.raw.execute(cast(Any, moved + "COMMIT"))
 
     def snapshot(self) -> None:
@@ -107,6 +113,11 @@ class PostgresConnection(Writing):
             cursor.itersize = 5_000
             cursor.execute(cast(Any, sql))
             yield from cursor
+
+    def told(self) -> int:
+        """The version of what gateways on this database tell each other."""
+        row = self.raw.execute("SELECT version FROM head").fetchone()
+        return row[0] if row else 0
 
     def tell(self, topic: str) -> None:
         """Have other gateways hear of a change when the transaction ends."""
@@ -193,6 +204,8 @@ class Postgres:
         # Two gateways that start at once must not both make the tables.
         execute("BEGIN; SELECT pg_advisory_xact_lock(7015000)")
         execute(HEAD)
+        if "version" not in connection.columns("head"):  # begun by an earlier version of ours
+            execute(VERSION)
         execute("INSERT INTO head VALUES (1, 0, '') ON CONFLICT DO NOTHING")
         execute("COMMIT")
         return connection

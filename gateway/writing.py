@@ -26,6 +26,7 @@ class Connection(Protocol):
     """A connection to read by: SQL that both SQLite and PostgreSQL take, with `?` for parameters."""
 
     def execute(self, sql: str, parameters: Sequence[Any] = ..., /) -> Rows: ...
+    def told(self) -> int: ...
 
 
 class Writing:
@@ -33,6 +34,8 @@ class Writing:
 
     shared = False  # whether other processes write to the same database
     owner = 0  # of the intents that are open through this store
+    version = 0  # of what gateways on one database tell each other, when this transaction began
+    news = False  # whether this transaction tells something
 
     def __init__(self) -> None:
         self.head: tuple[int, str] | None = None  # the last record's number and hash, once it is known
@@ -60,6 +63,10 @@ class Writing:
     def columns(self, table: str) -> list[str]:
         """The names of a table's columns."""
         raise NotImplementedError
+
+    def told(self) -> int:
+        """The version of what gateways on one database tell each other."""
+        return 0
 
     def tell(self, topic: str) -> None:
         """Have other processes hear of a change when the transaction ends."""

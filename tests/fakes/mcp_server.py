@@ -81,7 +81,7 @@ class Fake:
         with self.log.open("a") as log:
             log.write(json.dumps([params.name, given]) + "\n")
         match params.name:
-            case "slow" if "until" in given:
+            case "slow" | "nap" if "until" in given:
                 while not (self.file.parent / given["until"]).exists():  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
                 return text("awake")

@@ -136,9 +136,9 @@ async def test_waiting_as_long_as_was_said_is_enough(tmp_path: Path) -> None:
         limits = Limits(Settings(max_per_minute=600), p.ledger)
         with pytest.raises(Refusal) as refused:
             for _ in range(1000):
-                with limits.admit(LOGS):
+                with await limits.admit(LOGS):
                     pass
         assert refused.value.retry_after is not None
         await asyncio.sleep(refused.value.retry_after)
-        with limits.admit(LOGS):
+        with await limits.admit(LOGS):
             pass

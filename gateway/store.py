@@ -126,7 +126,8 @@ class Store:
         try:
             await reload()
         except LedgerError as error:
-            log.warning("%s; what other processes have changed is read again once it answers", error)
+            if self._readers is not None:  # else we are closing, and nobody will ask any more
+                log.warning("%s; what other processes have changed is read again once it answers", error)
 
     async def write(self, fn: Callable[[Writing], T]) -> T:
         """Run `fn` in the writer thread; durable when this returns, undone when it raises."""

@@ -59,10 +59,8 @@ def report(rows: list[dict[str, Any]]) -> str:
             wrong = sum(row["wrong"] + row["unserved"] for row in own)
             lines += [
                 f"| {name} | {middle['cpu_ms']:.3f} ({low:.3f}–{high:.3f}) "
-                f"| {statistics.median(times):.2f} "
-                * bool(times)
-                + ("" if times else f"| {name} | {middle['cpu_ms']:.3f} ({low:.3f}–{high:.3f}) | – ")
-                + f"| {middle['rate']:.0f} | {middle['p50_ms']:.2f} | {middle['p99_ms']:.2f} "
+                f"| {f'{statistics.median(times):.2f}' if times else '–'} "
+                f"| {middle['rate']:.0f} | {middle['p50_ms']:.2f} | {middle['p99_ms']:.2f} "
                 f"| {max(row['memory_mb'] for row in own):.0f} | {wrong} |"
             ]
     return "\n".join(lines)

@@ -140,12 +140,13 @@ class Ledger:
 
         `also` is done in the same transaction, and may forbid it by raising a LedgerError.
         """
-        body, _ = self.redactor.pack(call.arguments)
+        body, kept = self.redactor.pack(call.arguments)
+        as_given = kept is call.arguments  # then they are the bytes that were hashed when it was accepted
         record = {
             **_who(call.subject),
             **_what(call),
             "arguments_digest": call.digest,
-            "arguments_blob": hashlib.sha256(body).hexdigest(),
+            "arguments_blob": call.digest if as_given else hashlib.sha256(body).hexdigest(),
             "verdict": decision.verdict,
             "rules": [rule.id for rule in decision.rules],
             "policy": decision.policy,
@@ -468,7 +469,7 @@ def append_record(connection: Writing, kind: str, facts: Mapping[str, Any], body
     """Write one record at the end of the chain; the caller's transaction makes it durable."""
     last, prev = connection.head or _head(connection)
     seq = last + 1
-    record = {name: value for name, value in facts.items() if value not in NOTHING}
+    record = {name: value for name, value in facts.items() if value or value not in NOTHING}
     record["seq"], record["kind"], record["time"], record["prev"] = seq, kind, now(), prev
     text = canonical(record)
     hashed = hashlib.sha256(text)

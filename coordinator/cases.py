@@ -16,6 +16,7 @@ from coordinator.errors import CaseUnknown, CoordinatorError
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import Access, GatewayClient
 from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
+from coordinator.workflows.library import Library
 from specialists import tracing
 from specialists.link import Pool
 from specialists.types import Progress
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from specialists.roster import Roster
 
 os.environ.setdefault("LANGGRAPH_STRICT_MSGPACK", "true")  # a checkpoint revives plain values only
-RECURSION_LIMIT = 60
+RECURSION_LIMIT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,11 @@ class CaseRunner:
         tell: Callable[[Progress], None] = ignore,
         deliver_to: Iterable[str] = (),
         database: str = "",
+        workflows: Library | None = None,
     ) -> None:
         self.deliver_to = tuple(deliver_to)
         self.access, self.roster, self.home = access, roster, home
+        self.workflows = workflows or Library()
         self.index, self.database = CaseIndex(home, database), database
         self.seconds, self.thresholds, self.tell = seconds, thresholds or Thresholds(), tell
         self._open = AsyncExitStack()
@@ -83,21 +86,15 @@ class CaseRunner:
     ) -> CaseResult:
         """Open a case and take it as far as it goes."""
         case = self.index.open_case(trigger)
-        state: CaseState = {
-            "case": case,
-            "trigger": trigger.model_dump(mode="json"),
-            "specialists": list(specialists),
-            "interactive": interactive,
-        }
-        return await self._run(case, state)
+        state = self._opening(case, trigger)
+        return await self._run(case, {**state, "specialists": list(specialists), "interactive": interactive})
 
     async def resume(self, case: str, go: Go = GO) -> CaseResult:
         """Take a case that was interrupted (crash, lost gateway, person) as far as it goes now."""
         case = self.index.get(case).id
         snapshot = await self._graph.aget_state(self._config(case))
         if snapshot.created_at is None:
-            trigger = self.index.trigger(case)
-            return await self._run(case, {"case": case, "trigger": trigger.model_dump(mode="json")}, go)
+            return await self._run(case, self._opening(case, self.index.trigger(case)), go)
         result = self._result(case, snapshot)
         answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
         if result.waiting and not answers:
@@ -145,6 +142,7 @@ class CaseRunner:
         async with self.gateway(case) as gateway:
             yield Desk(
                 case=case,
+                workflow=self.index.trigger(case).workflow,
                 access=self.access,
                 roster=self.roster,
                 index=self.index,
@@ -199,6 +197,17 @@ class CaseRunner:
                 id_: "granted" if a["status"] == "used" else a["status"] for id_, a in decided.items()
             },
             "by": {id_: str(a.get("decided_by") or "") for id_, a in decided.items()},
+            "reason": {id_: str(a.get("reason") or "") for id_, a in decided.items()},
+            "edit": {id_: a["edit"] for id_, a in decided.items() if a.get("edit")},
+        }
+
+    def _opening(self, case: str, trigger: Trigger) -> CaseState:
+        """The state a case begins with: what opened it, and the workflow as its file is now."""
+        found = self.workflows.get(trigger.workflow)
+        return {
+            "case": case,
+            "trigger": trigger.model_dump(mode="json"),
+            "workflow": {"id": found.workflow.id, "version": found.version, "text": found.text},
         }
 
     def _config(self, case: str) -> dict[str, Any]:

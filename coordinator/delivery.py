@@ -14,11 +14,32 @@ from coordinator.markdown import markdown
 from coordinator.planning import findings_of, scope_of
 from coordinator.provenance import provenance
 from coordinator.report import Material, compose
-from coordinator.types import CaseState, Doubt, Hypothesis, LedgerRange, Report, Trigger
+from coordinator.types import CaseState, Doubt, Hypothesis, LedgerRange, Report, StepRecord, Trigger
 from specialists.evidence import stands
 from specialists.types import Action, Evidence, Finding
 
 REFERENCE = re.compile(r"\[E(\d+)\]")
+
+
+async def write_due(state: CaseState, desk: Desk) -> dict[str, Any]:
+    """Write the report that is due, and what its step leaves for later ones."""
+    update: dict[str, Any] = {"steps": {}}
+    for name in (state.get("due") or {}).get("reports", []):
+        report = await write(state, desk)
+        update["report"] = report.model_dump(mode="json")
+        update["steps"][name] = StepRecord(status="done", outputs=_leaves(report, desk))
+    return update
+
+
+def _leaves(report: Report, desk: Desk) -> dict[str, Any]:
+    folder = desk.home / "cases" / report.case
+    return {
+        "title": report.title,
+        "summary": " ".join(sentence.text for sentence in report.summary),
+        "outcome": report.outcome,
+        "markdown": markdown(report),
+        "files": {kind: str(folder / f"report.{kind}") for kind in ("md", "json")},
+    }
 
 
 async def write(state: CaseState, desk: Desk) -> Report:
@@ -31,7 +52,7 @@ async def write(state: CaseState, desk: Desk) -> Report:
     await desk.gateway.record_step(
         "report",
         {
-            "round": len(state.get("waves", [])),
+            "round": state.get("rounds", 0),
             "outcome": report.outcome,
             "digests": digests(report),
             "hypotheses": [
@@ -65,22 +86,6 @@ async def prove(report: Report, text: str, desk: Desk) -> None:
             f"the report of {report.case} was not delivered: {wrong} do not resolve to words in the ledger; "
             f"see `pointsman cases show {report.case}` and run the case again"
         )
-
-
-def wait_for_approval(state: CaseState, report: Report) -> dict[str, Any] | None:
-    """The job that waits for a person's word on pending actions; none when nothing is pending."""
-    heard = {id_ for d in state.get("decisions", []) if d["kind"] == "approval" for id_ in d["status"]}
-    waiting = [
-        p.action for p in report.proposals
-        if p.action.status == "pending" and p.action.approval and p.action.approval not in heard
-    ]  # fmt: skip
-    if not waiting:
-        return None
-    return {
-        "kind": "approval",
-        "text": "; ".join(a.reason for a in waiting),
-        "actions": [a.model_dump(mode="json") for a in waiting],
-    }
 
 
 async def _material(state: CaseState, desk: Desk) -> Material:

@@ -36,9 +36,27 @@ class Desk:
     index: CaseIndex
     pool: Pool
     gateway: GatewayClient  # as agent:coordinator, fixed to this case
+    workflow: str = "incident-triage"  # its id
     seconds: float = 60.0  # deadline of one specialist
     thresholds: Thresholds = field(default_factory=Thresholds)
     tell: Callable[[Progress], None] = ignore
+
+    @asynccontextmanager
+    async def hand(self, step: str) -> AsyncIterator[Toolbox]:
+        """The toolbox of a step that calls a tool: as the workflow's own agent, with a token for the step."""
+        agent, task = f"agent:{self.workflow}", f"{self.case}/{step}"
+        token = await self.gateway.issue_token(agent, "workflow", run=self.case, task=task)
+        toolbox = Toolbox(
+            self.access.url,
+            token=token,
+            case=self.case,
+            run=self.case,
+            task=task,
+            specialist=self.workflow,
+            pool=self.pool,
+        )
+        async with toolbox:
+            yield toolbox
 
     @asynccontextmanager
     async def toolbox(self, specialist: str, task: str) -> AsyncIterator[Toolbox]:

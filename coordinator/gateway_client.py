@@ -84,15 +84,21 @@ class GatewayClient:
         )
         return str(answer["token"])
 
-    async def record_step(self, kind: str, body: dict[str, Any]) -> int:
-        """Write a step of the case into the ledger, once however often it is told; its sequence number."""
-        return int(
-            (
-                await self._ask(
-                    self._writes, "gateway__record_step", {"kind": kind, "case": self.case, "body": body}
-                )
-            )["seq"]
-        )
+    async def record_step(self, kind: str, body: dict[str, Any], about: str = "") -> int:
+        """Write a step of the case into the ledger, once however often it is told; its sequence number.
+
+        What it is `about` finds it again over many cases.
+        """
+        told = {"kind": kind, "case": self.case, "body": body} | ({"about": about} if about else {})
+        return int((await self._ask(self._writes, "gateway__record_step", told))["seq"])
+
+    async def past(self, about: str, most: int) -> list[dict[str, Any]]:
+        """The latest steps about something, of all cases, newest first: `seq`, `case`, `time` and `body`."""
+        found: list[dict[str, Any]] = []
+        wanted: dict[str, Any] = {"kind": "step", "about": about, "newest": True}
+        page = await self.read("gateway__search_ledger", {**wanted, "limit": min(most, 1000)})
+        found += page["records"]
+        return sorted(found, key=lambda record: -int(record["seq"]))[:most]
 
     async def show_call(self, call: str) -> dict[str, Any]:
         """What the ledger holds of one call: records, arguments, released result and its text."""

@@ -58,6 +58,7 @@ async def open_session(
         await importing
         from coordinator.cases import CaseRunner
         from coordinator.desk import ignore
+        from coordinator.workflows.library import Library
         from specialists.roster import Roster
 
         access = await private_gateway.tokens(found, settings.login)
@@ -71,6 +72,7 @@ async def open_session(
             tell=tell or ignore,
             deliver_to=settings.deliver_to,
             database=settings.database,
+            workflows=Library(settings.workflow_folder(config)),
         )
         async with runner:
             yield Session(runner=runner, found=found, recording=recording, home=here)

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from coordinator.errors import SettingsInvalid
 from coordinator.gates import Thresholds
-from specialists.settings import TableSettings
+from specialists.settings import TableSettings, config_path
 
 HookKind = Literal["alertmanager", "grafana", "pagerduty", "github", "cloudevents", "generic"]
 SHORTEST_SECRET = 16
@@ -104,7 +104,15 @@ class CoordinatorSettings(TableSettings):
     deliver_to: tuple[str, ...] = Field(
         default=(), description="where reports go: tickets, and names of [tool_servers.delivery]"
     )
+    workflows: str = Field(
+        default="workflows", description="the folder of workflow files, beside pointsman.toml"
+    )
     hooks: dict[str, Hook] = Field(default={}, description="who may deliver alerts")
+
+    def workflow_folder(self, config: str | None) -> Path:
+        """Where the workflow files are."""
+        path = config_path(config)
+        return (path.absolute().parent if path else Path()) / self.workflows
 
     def thresholds(self) -> Thresholds:
         """From where on the gates are satisfied."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, Required, TypedDict
 
 from pydantic import Field
 
@@ -208,6 +208,28 @@ class Report(Value):
         return next((c for c in self.citations if c.n == n), None)
 
 
+class StepRecord(TypedDict, total=False):
+    """What became of one step of a workflow, or of one part of it (`STEP/PART`)."""
+
+    # running, asked; done, skipped, failed, halted, rejected, stopped; "" = to be done again
+    status: Required[str]
+    error: str  # why it was not done
+    outputs: dict[str, Any]
+    parts: list[str]  # what it is done for
+    call: str  # in the ledger
+    approval: str  # what it waits for
+    job: dict[str, Any]  # to be sent again once that is granted
+    actions: list[dict[str, Any]]  # what persons are asked to agree to
+    question: dict[str, Any]  # what a person who is there is asked
+    decision: dict[str, Any]  # who decided, and why
+    rounds: int
+
+
+def merged(known: dict[str, StepRecord], more: dict[str, StepRecord]) -> dict[str, StepRecord]:
+    """The records of steps, newer ones in the place of older ones."""
+    return {**known, **more}
+
+
 class CaseState(TypedDict):
     """The state of a run: JSON values only, so that a checkpoint revives no classes."""
 
@@ -215,8 +237,11 @@ class CaseState(TypedDict):
     trigger: dict[str, Any]
     specialists: NotRequired[list[str]]  # who may be asked; empty = everybody on the roster
     interactive: NotRequired[bool]  # whether a doubt may wait for a person
+    workflow: dict[str, str]  # id, version and text: a case ends under what it began with
     offered: NotRequired[dict[str, bool]]  # specialist -> the gateway offers it the tools it needs
-    waves: NotRequired[Annotated[list[str], operator.add]]  # the waves that were sent out
+    steps: NotRequired[Annotated[dict[str, StepRecord], merged]]
+    due: NotRequired[dict[str, list[str]]]  # the gates to look at and the reports to write now
+    rounds: NotRequired[int]  # how often `plan` has sent something out
     findings: NotRequired[Annotated[list[dict[str, Any]], operator.add]]
     decisions: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # what persons answered
     verdict: NotRequired[dict[str, Any]]  # hypotheses and doubts, as validate left them

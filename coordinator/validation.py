@@ -8,15 +8,40 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from coordinator import gates, hypotheses
+from coordinator import data_gates, gates, hypotheses
 from coordinator.desk import Desk
-from coordinator.planning import findings_of, scope_of
-from coordinator.types import CaseState, Doubt
+from coordinator.planning import findings_of, scope_of, workflow_of
+from coordinator.types import CaseState, Doubt, StepRecord
+from coordinator.workflows.model import GateStep
 from specialists.evidence import stands
 from specialists.types import Evidence, Finding
 
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
 OBSERVED = ("kubernetes__", "metrics__", "logs__", "traces__")
+
+
+async def run_gates(state: CaseState, desk: Desk) -> dict[str, Any]:
+    """Look at every gate that is due; what each came to, and the verdict if one weighed hypotheses."""
+    workflow = workflow_of(state)
+    update: dict[str, Any] = {"steps": {}}
+    for name in (state.get("due") or {}).get("gates", []):
+        step = workflow.step(name)
+        if step.gate != "answer":
+            update["steps"][name] = await data_gates.look(workflow, step, state, desk)
+            continue
+        update["verdict"] = await judge(state, desk)
+        update["steps"][name] = _answer(step, state, update["verdict"])
+    return update
+
+
+def _answer(step: GateStep, state: CaseState, verdict: dict[str, Any]) -> StepRecord:
+    """What the gate over hypotheses came to."""
+    if question := question_for_a_person(state, verdict):
+        return StepRecord(status="asked", question=question)
+    chosen = [d for d in verdict["doubts"] if not step.checks or d["gate"] in step.checks]
+    blocking = [d["text"] for d in chosen if d["blocking"]]
+    figures = {"doubts": [d["gate"] for d in chosen]}
+    return data_gates.outcome(step, not blocking, figures, "; ".join(blocking))
 
 
 async def judge(state: CaseState, desk: Desk) -> dict[str, Any]:
@@ -45,7 +70,7 @@ async def judge(state: CaseState, desk: Desk) -> dict[str, Any]:
     await desk.gateway.record_step(
         "gate",
         {
-            "round": len(state.get("waves", [])),
+            "round": state.get("rounds", 0),
             "doubts": verdict["doubts"],
             "ranking": [
                 {"object": h.object, "label": h.label, "confidence": h.confidence, "weighed": list(h.weighed)}
@@ -57,13 +82,12 @@ async def judge(state: CaseState, desk: Desk) -> dict[str, Any]:
 
 
 def question_for_a_person(state: CaseState, verdict: dict[str, Any]) -> dict[str, Any] | None:
-    """The job that asks a person about blocking doubts; none when nobody is there or it was answered."""
+    """What a person is asked about blocking doubts; nothing when nobody is there or it was answered."""
     blocking = [d for d in verdict["doubts"] if Doubt.model_validate(d).blocking]
     answered = any(d["kind"] == "doubt" for d in state.get("decisions", []))
     if not blocking or answered or not state.get("interactive"):
         return None
     return {
-        "kind": "doubt",
         "text": "; ".join(d["text"] for d in blocking) + ". Deliver the report as it is?",
         "doubts": blocking,
     }

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from gateway import hosted, servers_file
-from gateway.approvals import REASON, as_dict
+from gateway.approvals import EDITABLE, REASON, as_dict
 from gateway.caller import Caller
 from gateway.canonical import digest
 from gateway.catalogue import OPERATOR
@@ -26,7 +26,19 @@ NAMES = {"type": "array", "items": TEXT}
 NUMBER = {"type": "integer"}
 FLAG = {"type": "boolean"}
 REASON_GIVEN = {"type": "string", "minLength": 1, "maxLength": REASON}
-STEPS = ("trigger", "plan", "gate", "finding", "report", "closed", "alert", "hook", "delivery", "condition")
+STEPS = (
+    "trigger",
+    "plan",
+    "gate",
+    "finding",
+    "step",
+    "report",
+    "closed",
+    "alert",
+    "hook",
+    "delivery",
+    "condition",
+)
 
 
 def _schema(required: str = "", **properties: Any) -> dict[str, Any]:
@@ -86,9 +98,9 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
         _schema("id", id=TEXT),
     ),
     "grant_approval": (
-        "Agree to one exact call of somebody else.",
+        "Agree to one exact call of somebody else; at a checkpoint, with the fields that are changed.",
         False,
-        _schema("id reason", id=TEXT, reason=REASON_GIVEN),
+        _schema("id reason", id=TEXT, reason=REASON_GIVEN, edit={"type": "object"}),
     ),
     "deny_approval": (
         "Say no to one exact call.",
@@ -107,6 +119,7 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
             code=TEXT,
             status=TEXT,
             control=TEXT,
+            about=TEXT,
             since=TEXT,
             until=TEXT,
             after=NUMBER,
@@ -128,7 +141,20 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "record_step": (
         "Write a step of a case into the ledger; `closed` withdraws the approvals that wait in it.",
         False,
-        _schema("kind case body", kind={"enum": list(STEPS)}, case=TEXT, body={"type": "object"}),
+        _schema("kind case body", kind={"enum": list(STEPS)}, case=TEXT, body={"type": "object"}, about=TEXT),
+    ),
+    "pass_checkpoint": (
+        "Go past a checkpoint of a workflow, once a person has looked at what is at stake and agreed.",
+        False,
+        _schema(
+            "step question shows",
+            step=TEXT,
+            question=TEXT,
+            shows={"type": "object"},
+            by=TEXT,
+            edit={"type": "object", "additionalProperties": {"enum": sorted(EDITABLE)}},
+            expires_seconds={"type": "number", "exclusiveMinimum": 0},
+        ),
     ),
     "record_model": (
         "Write what a hosted model answered: tokens, version, and the provider's own calls it reports.",
@@ -378,9 +404,14 @@ class Admin:
         asked = await self._app.approvals.show(id)
         return await shown(asked, self._tool(asked.tool), self._app.ledger)
 
-    async def _grant_approval(self, caller: Caller, id: str, reason: str) -> dict[str, Any]:
+    async def _grant_approval(
+        self, caller: Caller, id: str, reason: str, edit: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         await self._check_approver(caller, id, "grant")
-        return as_dict(await self._app.approvals.grant(id, caller.subject, reason))
+        return as_dict(await self._app.approvals.grant(id, caller.subject, reason, edit))
+
+    async def _pass_checkpoint(self, caller: Caller, step: str, **_: Any) -> dict[str, Any]:
+        return {"passed": step, "by": caller.subject.id}
 
     async def _deny_approval(self, caller: Caller, id: str, reason: str) -> dict[str, Any]:
         await self._check_approver(caller, id, "deny")
@@ -412,9 +443,10 @@ class Admin:
         return await self._app.ledger.verify()
 
     async def _record_step(
-        self, caller: Caller, kind: str, case: str, body: dict[str, Any]
+        self, caller: Caller, kind: str, case: str, body: dict[str, Any], about: str = ""
     ) -> dict[str, Any]:
-        seq = await self._app.ledger.append("step", caller.subject, step=kind, case=case, body=body)
+        named = {"about": about} if about else {}
+        seq = await self._app.ledger.append("step", caller.subject, step=kind, case=case, body=body, **named)
         if kind != "closed":
             return {"seq": seq}
         return {"seq": seq, "withdrawn": await self._app.approvals.withdraw(case, caller.subject)}

@@ -33,6 +33,18 @@ CLAIM = "pointsman/claim"  # the `_meta` key under which a requester says why
 CLAIM_BYTES = 16_384
 REASON = 2_000  # characters
 MOST = 1_000  # approvals of one list
+CHECKPOINT = "gateway__pass_checkpoint"  # says itself how long it waits, and what may be edited
+LONGEST = timedelta(days=366)
+EDITABLE: dict[str, tuple[type, ...]] = {
+    "string": (str,),
+    "number": (int, float),
+    "integer": (int,),
+    "boolean": (bool,),
+    "time": (str,),
+    "list": (list,),
+    "object": (dict,),
+    "any": (object,),
+}
 
 
 class Approvals:
@@ -95,20 +107,31 @@ class Approvals:
             digest=call.digest,
             rules=decision.rules,
             requested=_time(moment),
-            expires=_time(moment + self._expiry),
+            expires=_time(moment + self._lifetime(call.tool.public, call.arguments)),
             needed=decision.approvals,
             claim=clean(read_claim(call.meta.get(CLAIM))),
         )
 
-    async def grant(self, approval: str, by: Subject, reason: str) -> Approval:
-        """Consent, under the approver's own name; the call itself still has to be made."""
-        return await self._decide(approval, by, "granted", reason)
+    def _lifetime(self, tool: str, arguments: dict[str, Any]) -> timedelta:
+        asked = arguments.get("expires_seconds") if tool == CHECKPOINT else None
+        return min(timedelta(seconds=asked), LONGEST) if asked else self._expiry
+
+    async def grant(
+        self, approval: str, by: Subject, reason: str, edit: dict[str, Any] | None = None
+    ) -> Approval:
+        """Consent, under the approver's own name; the call itself still has to be made.
+
+        With a checkpoint's consent may come the fields that the person changes; ApprovalError for any other.
+        """
+        return await self._decide(approval, by, "granted", reason, self._ledger.redactor.clean(edit or {}))
 
     async def deny(self, approval: str, by: Subject, reason: str) -> Approval:
         """Refuse consent; the same call stays refused until this denial expires."""
         return await self._decide(approval, by, "denied", reason)
 
-    async def _decide(self, approval: str, by: Subject, status: str, reason: str) -> Approval:
+    async def _decide(
+        self, approval: str, by: Subject, status: str, reason: str, edit: dict[str, Any] | None = None
+    ) -> Approval:
         reason = " ".join(reason.split())
         if not reason or len(reason) > REASON:
             raise ApprovalError(
@@ -126,7 +149,8 @@ class Approvals:
                     f"approval {approval} is {asked.status}: only a pending one can be {status}; "
                     "if it is still needed, the call has to be made again"
                 )
-            decided = self._decided(asked, by, status, reason)
+            _check_edit(asked, edit or {})
+            decided = replace(self._decided(asked, by, status, reason), edit={**asked.edit, **(edit or {})})
             _update(connection, decided)
             kind = "grant" if status == "granted" else "approval"
             append_record(connection, kind, self._facts(by, decided))
@@ -190,6 +214,7 @@ class Approvals:
             reason=approval.reason,
             agreed=[grant.by for grant in approval.grants],
             needed=approval.needed,
+            **({"edit": approval.edit} if approval.edit else {}),
         )
 
 
@@ -251,6 +276,18 @@ def _may_grant(asked: Approval, by: Subject) -> None:
         )
 
 
+def _check_edit(asked: Approval, edit: dict[str, Any]) -> None:
+    """Refuse a change of what a checkpoint does not let a person change, or to a value of another type."""
+    allowed = asked.arguments.get("edit", {}) if asked.tool == CHECKPOINT else {}
+    for name, value in edit.items():
+        if name not in allowed:
+            fields = ", ".join(sorted(allowed)) or "nothing"
+            raise ApprovalError(f"{name!r} cannot be changed with {asked.id}: what can be is {fields}")
+        wanted = EDITABLE[allowed[name]]
+        if not isinstance(value, wanted) or (isinstance(value, bool) and int in wanted):
+            raise ApprovalError(f"{name!r} is a {allowed[name]}: {str(value)[:80]!r} is none")
+
+
 def _enough(asked: Approval, decision: Decision) -> bool:
     """Whether at least as many persons were asked as the policy in force wants."""
     return asked.status == "denied" or asked.needed >= decision.approvals
@@ -283,6 +320,7 @@ def _detail(asked: Approval) -> str:
         "needed": asked.needed,
         "grants": [[grant.by, grant.reason, grant.time] for grant in asked.grants],
         "claim": asked.claim,
+        "edit": asked.edit,
     }
     return canonical(detail).decode()
 
@@ -316,6 +354,7 @@ def _approval(row: Any) -> Approval:
         needed=more.get("needed", 1),
         grants=tuple(Grant(*grant) for grant in more.get("grants", ())),
         claim=more.get("claim", {}),
+        edit=more.get("edit", {}),
         decided_by=by,
         reason=reason,
         call=call,

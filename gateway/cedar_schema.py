@@ -147,6 +147,7 @@ def _applies(resource: str, shape: Shape, verb: str, looks_at: frozenset[str] | 
     if verb == "approve":
         asker = {"id": (_STRING, True), "chain": (_STRINGS, True), "roles": (_STRINGS, True)}
         context["requester"] = (_record(asker), True)
+        context["roles"] = (_STRINGS, True)  # of the person who decides
     if looks_at is not None:
         context = {name: kind for name, kind in context.items() if name in looks_at} | _some_args(
             shape, looks_at

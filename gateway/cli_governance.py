@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
 
 import typer
+
+from gateway.errors import UsageError
 
 Config = Annotated[str | None, typer.Option("--config", help="settings file (default: ./pointsman.toml)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
@@ -267,6 +270,12 @@ def show_approval(
 def grant_approval(
     approval: Annotated[str, typer.Argument(help="the approval's id")],
     reason: Reason,
+    edit: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="at a checkpoint: a field and its new value, such as amount=4100.50; may be repeated"
+        ),
+    ] = None,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
@@ -274,7 +283,7 @@ def grant_approval(
 
     Example: pointsman approvals grant a_ae8fb8194fef --reason "the deploy is the cause"
     """
-    found = asyncio.run(_desk(config).settle(approval, "grant", reason))
+    found = asyncio.run(_desk(config).settle(approval, "grant", reason, _edits(edit or [])))
     _print(found, as_json, lambda: _approval(found))
 
 
@@ -291,6 +300,20 @@ def deny_approval(
     """
     found = asyncio.run(_desk(config).settle(approval, "deny", reason))
     _print(found, as_json, lambda: _approval(found))
+
+
+def _edits(told: list[str]) -> dict[str, Any]:
+    """Fields and values: a value that is JSON is that, anything else is text."""
+    edits: dict[str, Any] = {}
+    for each in told:
+        name, sign, value = each.partition("=")
+        if not sign or not name:
+            raise UsageError(f"--edit {each!r}: write FIELD=VALUE, such as amount=4100.50")
+        try:
+            edits[name] = json.loads(value)
+        except ValueError:
+            edits[name] = value
+    return edits
 
 
 def _approval(found: dict[str, Any]) -> str:

@@ -166,17 +166,21 @@ class Desk:
             asked = await records.approvals.show(approval)
             return await shown(asked, (await self._tools(records)).get(asked.tool), records.ledger)
 
-    async def settle(self, approval: str, verb: str, reason: str) -> dict[str, Any]:
+    async def settle(
+        self, approval: str, verb: str, reason: str, edit: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Grant or deny an approval as the operator of this machine."""
-        if (answer := await self.ask(f"{verb}_approval", {"id": approval, "reason": reason})) is not None:
+        told = {"id": approval, "reason": reason, **({"edit": edit} if edit else {})}
+        if (answer := await self.ask(f"{verb}_approval", told)) is not None:
             return answer
         async with self.records() as records:
             asked = await records.approvals.show(approval)
             tools = await self._tools(records)
             policy = Policy.load(directory(self.settings.policy), tools.values(), labels=self.labels())
             check_approver(policy, OPERATOR, verb, asked, tools.get(asked.tool), self.settings.environment)
-            decide = records.approvals.grant if verb == "grant" else records.approvals.deny
-            return as_dict(await decide(approval, OPERATOR, reason))
+            if verb == "deny":
+                return as_dict(await records.approvals.deny(approval, OPERATOR, reason))
+            return as_dict(await records.approvals.grant(approval, OPERATOR, reason, edit))
 
     # -- policy ------------------------------------------------------------------------------------
 

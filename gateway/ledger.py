@@ -373,6 +373,7 @@ class Ledger:
         code: str = "",
         status: str = "",
         control: str = "",
+        about: str = "",
         since: str = "",
         until: str = "",
         after: int = 0,
@@ -389,7 +390,7 @@ class Ledger:
             "call": call,
         }
         member = self.store.database.member
-        inside = {"code": code, "status": status, "control": control}
+        inside = {"code": code, "status": status, "control": control, "about": about}
         conditions = {f"{column} = ?": value for column, value in wanted.items()}
         conditions |= {f"{member('record', name)} = ?": value for name, value in inside.items()}
         conditions |= {"time >= ?": since, "time < ?": until}

@@ -374,6 +374,7 @@ MAKERS: dict[str, Callable[[Subject, Mapping[str, Any]], Any]] = {
     "now": lambda subject, context: _moment(_time(context.get("now"))),
     "clock": lambda subject, context: _clock(_time(context.get("now"))),
     "chain": lambda subject, context: list(subject.chain),
+    "roles": lambda subject, context: list(subject.roles),
     "labels": lambda subject, context: sorted(context.get("labels") or ()),
 }
 

@@ -140,6 +140,9 @@ class Approval:
     needed: int = 1  # how many persons have to agree
     grants: tuple[Grant, ...] = ()
     claim: dict[str, Any] = field(default_factory=dict)  # what the requester says for it; nobody checked it
+    edit: dict[str, Any] = field(
+        default_factory=dict
+    )  # what the person changed, where a checkpoint allows it
     decided_by: str = ""
     reason: str = ""
     call: str = ""  # the call that used it

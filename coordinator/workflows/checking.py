@@ -79,7 +79,19 @@ def _steps(source: Source) -> Iterator[Problem]:
             yield Problem(
                 *source.mark("steps", n, "when"), f"`{step.id}` is never reached: its `when` is false"
             )
+        if step.repeat is not None:
+            yield from _repeat(check, step, n)
         yield from _own(check, step)
+
+
+def _repeat(check: _Check, step: Any, n: int) -> Iterator[Problem]:
+    workflow = check.source.workflow
+    earlier = [each.id for each in workflow.steps[: n + 1]]
+    if step.repeat.from_ not in earlier:
+        near = _near(step.repeat.from_, earlier)
+        yield check.problem(f"`{step.repeat.from_}` is no step above this one{near}", "repeat", "from")
+    seen = outputs.kinds_of(workflow, [*outputs.upstream(workflow, step), step.id])
+    yield from check.only(seen).expression(step.repeat.while_, "boolean", "repeat", "while")
 
 
 def _own(check: _Check, step: Any) -> Iterator[Problem]:
@@ -88,7 +100,7 @@ def _own(check: _Check, step: Any) -> Iterator[Problem]:
         yield from check.expression(step.foreach, "list", "foreach")
         if step.foreach:
             check = check.with_kinds({"item": "any"})
-        after = check.with_kinds({"result": "any", "text": "string"})
+        after = check.only({"result": "any", "text": "string"} | ({"item": "any"} if step.foreach else {}))
         for name, output in step.outputs.items():
             if name in outputs.IMPLICIT:
                 yield check.problem(f"`{name}` is there by itself: rename the output", "outputs", name)
@@ -169,6 +181,9 @@ class _Check:
 
     def with_kinds(self, more: dict[str, str]) -> _Check:
         return _Check(self.source, self.path, {**self.kinds, **more}, self.step)
+
+    def only(self, kinds: dict[str, str]) -> _Check:
+        return _Check(self.source, self.path, kinds, self.step)
 
     def problem(self, text: str, *where: str | int) -> Problem:
         return Problem(*self.source.mark(*self.path, *where), text)

@@ -104,7 +104,8 @@ def _compile(text: str, kinds: tuple[tuple[str, str], ...]) -> Compiled:
     word = WORDS.get(name) or (
         "list" if name.startswith("LIST") else "object" if name.startswith("MAP") else "any"
     )
-    return Compiled(text, word, program, kinds)
+    used = tuple((variable, kind) for variable, kind in kinds if variable in text)
+    return Compiled(text, word, program, used)
 
 
 @lru_cache(maxsize=512)

@@ -101,6 +101,14 @@ class Retry(Part):
     )
 
 
+class Repeat(Part):
+    """A stretch of steps that is done once more, from an earlier step up to this one."""
+
+    from_: StepName = Field(alias="from", description="the first step of the stretch")
+    while_: Cel = Field(alias="while", description="whether there is a further round")
+    most: int = Field(default=20, ge=2, le=100, description="rounds, the first one included")
+
+
 class StepBase(Part):
     """What every step has."""
 
@@ -113,6 +121,7 @@ class StepBase(Part):
     on_error: Literal["stop", "continue"] = Field(
         default="stop", description="whether a failure stops what comes after it"
     )
+    repeat: Repeat | None = Field(default=None, description="once this step is done: do a stretch again")
 
     @property
     def kind(self) -> str:

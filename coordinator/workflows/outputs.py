@@ -64,8 +64,13 @@ def leaves(step: Any) -> dict[str, str]:
 
 def kinds_at(workflow: Workflow, step: Any) -> dict[str, str]:
     """Every variable that an expression of this step may use, and its type."""
+    return kinds_of(workflow, upstream(workflow, step))
+
+
+def kinds_of(workflow: Workflow, steps: list[str]) -> dict[str, str]:
+    """Every variable that these steps leave, beside what a case has from the beginning."""
     kinds = {**CASE, **inputs_kinds(workflow)}
-    for name in upstream(workflow, step):
+    for name in steps:
         kinds |= {f"{name}.{field}": kind for field, kind in leaves(workflow.step(name)).items()}
     return kinds
 

@@ -138,6 +138,102 @@ def example_hook(
     print(example(kind).rstrip())
 
 
+workflows_app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    help="The workflow files: check, draw, run, compare and simulate them.",
+)
+
+
+@workflows_app.command("list")
+def list_workflows(as_json: AsJson = False, config: Config = None) -> None:
+    """The workflows there are: the folder's own, and those that are shipped."""
+    from coordinator.workflows.commands import run_list
+
+    run_list(as_json, config)
+
+
+@workflows_app.command("check")
+def check_workflow(
+    names: Annotated[list[str] | None, typer.Argument(help="ids or files; left out: all there are")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Say what is wrong with workflow files: file, line, column, and what to write instead.
+
+    Example: pointsman workflows check workflows/invoice-triage.yaml
+    """
+    from coordinator.workflows.commands import run_check
+
+    raise typer.Exit(run_check(names or [], as_json, config))
+
+
+@workflows_app.command("show")
+def show_workflow(
+    name: Annotated[str, typer.Argument(help="an id or a file")],
+    as_: Annotated[str, typer.Option("--as", help="text, mermaid or svg")] = "text",
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Tell a workflow in words, or draw it: pointsman workflows show incident-triage --as mermaid."""
+    from coordinator.workflows.commands import run_show
+
+    run_show(name, as_, as_json, config)
+
+
+@workflows_app.command("run")
+def run_workflow(
+    name: Annotated[str, typer.Argument(help="an id")],
+    given: Annotated[
+        list[str] | None, typer.Option("--input", "-i", help="NAME=VALUE, an input of the workflow")
+    ] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Open a case by hand and take it as far as it goes.
+
+    Example: pointsman workflows run invoice-triage --input file=inbox/1017.pdf
+    """
+    from coordinator.workflows.commands import run_run
+
+    raise typer.Exit(run_run(name, given or [], as_json, config))
+
+
+@workflows_app.command("diff")
+def diff_workflows(
+    old: Annotated[str, typer.Argument(help="an id or a file")],
+    new: Annotated[str, typer.Argument(help="an id or a file")],
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Say in sentences what a change changes."""
+    from coordinator.workflows.commands import run_diff
+
+    run_diff(old, new, as_json, config)
+
+
+@workflows_app.command("simulate")
+def simulate_workflow(
+    file: Annotated[str, typer.Argument(help="the changed file")],
+    limit: Annotated[int, typer.Option(min=1, help="at most so many past cases, the latest first")] = 500,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Run a changed file over past cases of the ledger and say which would have ended otherwise."""
+    from coordinator.workflows.commands import run_simulate
+
+    run_simulate(file, limit, as_json, config)
+
+
+@workflows_app.command("schema")
+def workflow_schema() -> None:
+    """Print the JSON Schema of workflow files, for editors."""
+    from coordinator.workflows.commands import run_schema
+
+    run_schema()
+
+
 @cases_app.command("list")
 def list_cases(
     limit: Annotated[int, typer.Option(min=1)] = 20, as_json: AsJson = False, config: Config = None
@@ -212,6 +308,7 @@ commands: list[Command] = [
     Command("worker", worker),
     Command("cases", cases_app),
     Command("hooks", hooks_app),
+    Command("workflows", workflows_app),
     Command("doctor", doctor),
     *(Command(name, app) for name, app in evaluate_commands),
 ]

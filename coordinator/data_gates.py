@@ -59,6 +59,7 @@ async def look(workflow: Workflow, step: GateStep, state: CaseState, desk: Desk)
         "outcome": left["outcome"],
         "figures": figures,
         **({"text": step.text or text} if not passes else {}),
+        **({"asks": True} if not passes and step.otherwise == "ask" else {}),
     }
     await desk.gateway.record_step("gate", body, ground.about)
     if passes or step.otherwise != "ask":

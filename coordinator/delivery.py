@@ -6,15 +6,16 @@ import hashlib
 import re
 from typing import Any
 
-from coordinator import gates, validation
+from coordinator import gates, plain_report, validation
 from coordinator.desk import Desk
 from coordinator.errors import ReportUnsound
 from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import markdown
-from coordinator.planning import findings_of, scope_of
+from coordinator.planning import findings_of, scope_of, workflow_of
 from coordinator.provenance import provenance
 from coordinator.report import Material, compose
 from coordinator.types import CaseState, Doubt, Hypothesis, LedgerRange, Report, StepRecord, Trigger
+from coordinator.workflows.model import DeliverStep
 from specialists.evidence import stands
 from specialists.types import Action, Evidence, Finding
 
@@ -24,8 +25,9 @@ REFERENCE = re.compile(r"\[E(\d+)\]")
 async def write_due(state: CaseState, desk: Desk) -> dict[str, Any]:
     """Write the report that is due, and what its step leaves for later ones."""
     update: dict[str, Any] = {"steps": {}}
+    workflow = workflow_of(state)
     for name in (state.get("due") or {}).get("reports", []):
-        report = await write(state, desk)
+        report = await write(state, desk, workflow.step(name))
         update["report"] = report.model_dump(mode="json")
         update["steps"][name] = StepRecord(status="done", outputs=_leaves(report, desk))
     return update
@@ -42,9 +44,12 @@ def _leaves(report: Report, desk: Desk) -> dict[str, Any]:
     }
 
 
-async def write(state: CaseState, desk: Desk) -> Report:
+async def write(state: CaseState, desk: Desk, step: DeliverStep) -> Report:
     """The report, on disk and in the ledger."""
-    report = compose(await _material(state, desk))
+    if "verdict" in state:
+        report = compose(await _material(state, desk))
+    else:
+        report = plain_report.compose(state, step, await _ledger(state["case"], desk))
     text = markdown(report)
     await prove(report, text, desk)
     desk.index.keep_citations(report.case, report.citations)

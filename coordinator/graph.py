@@ -46,7 +46,7 @@ async def trigger(state: CaseState, runtime: Runtime[Desk]) -> dict[str, Any]:
     opened = Trigger.model_validate(state["trigger"])
     body = opened.model_dump(mode="json", exclude={"payload": True, "scope": {"alert"}})
     body["workflow"] = {name: state["workflow"][name] for name in ("id", "version")}
-    await desk.gateway.record_step("trigger", body)
+    await desk.gateway.record_step("trigger", body, about=state["workflow"]["id"])
     wanted = specialists_of(workflow_of(state), desk.roster.names(), state.get("specialists") or ())
     offered = await asyncio.gather(*(_offered(desk, name) for name in wanted))
     return {"offered": dict(zip(wanted, offered, strict=True))}
@@ -67,7 +67,9 @@ async def plan(state: CaseState, runtime: Runtime[Desk]) -> Command[Next]:
         "due": {"gates": due.gates, "reports": due.reports},
         "rounds": state.get("rounds", 0) + 1,
     }
-    return Command(update=update, goto=goto or [END])
+    if not goto:
+        goto = [END]
+    return Command(update=update, goto=goto)
 
 
 async def execute(job: dict[str, Any], runtime: Runtime[Desk]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from coordinator.report import clock, one_line
@@ -12,11 +13,17 @@ OUTCOMES = {
     "uncertain": "uncertain, a person should look",
     "unknown": "no cause found",
     "recovered": "recovered",
+    "done": "done",
+    "halted": "halted by a gate",
+    "rejected": "rejected by a person",
+    "failed": "failed",
 }
 
 
 def markdown(report: Report) -> str:
     """The whole report."""
+    if report.steps:
+        return plain(report)
     sections = [
         _head(report),
         _section("Summary", [_said(s) for s in report.summary]),
@@ -37,6 +44,32 @@ def markdown(report: Report) -> str:
         _section("Ledger", [_ledger(report)]),
     ]
     return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def plain(report: Report) -> str:
+    """The report of a workflow that weighs no hypotheses: what it found, step by step."""
+    sections = [
+        _head(report),
+        _section("Summary", [_said(s) for s in report.summary]),
+        _section(
+            "What it is about", [f"- {label}: {_shown(value)}" for label, value in report.shows.items()]
+        ),
+        _section("Steps", _steps(report)),
+        _section("Doubts", _doubts(report)),
+        _section("Who worked on it", _work(report)),
+        _section("Evidence", _evidence(report)),
+        _section("Ledger", [_ledger(report)]),
+    ]
+    return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def _shown(value: object) -> str:
+    return _cell(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def _steps(report: Report) -> list[str]:
+    rows = [f"| {s.step} | {s.kind} | {s.status} | {_cell(s.text)[:300]} | {s.call} |" for s in report.steps]
+    return ["| Step | Kind | What became of it | In short | Call |", "|---|---|---|---|---|", *rows]
 
 
 def refs(cites: Iterable[int]) -> str:
@@ -198,7 +231,9 @@ def _ledger(report: Report) -> str:
     ledger = report.ledger
     return (
         f"This report stands on the ledger's records {ledger.first} to {ledger.last} of this case; "
-        f"the head then was `{ledger.head}`. Prove it with `pointsman cases verify {report.case}`."
+        f"the head then was `{ledger.head}`. It was made by the workflow {report.workflow}"
+        + (f", version {report.version}" if report.version else "")
+        + f". Prove it with `pointsman cases verify {report.case}`."
     )
 
 

@@ -98,9 +98,7 @@ def _settled(workflow: Workflow, state: CaseState) -> dict[str, StepRecord]:
             if all(part["status"] in FINAL for part in parts):
                 found[step.id] = _whole(step, parts)
         elif record is None:
-            stopped = [
-                name for name in workflow.before(step) if _stops(workflow.step(name), records.get(name))
-            ]
+            stopped = stopped_by(workflow, step, records)
             if stopped:
                 found[step.id] = StepRecord(status="stopped", error=f"{stopped[0]} did not pass")
     return found
@@ -118,6 +116,11 @@ def _whole(step: Any, parts: list[StepRecord]) -> StepRecord:
         error=failed[0].get("error", "") if failed else "",
         outputs={"items": items, "failed": len(failed)},
     )
+
+
+def stopped_by(workflow: Workflow, step: Any, records: dict[str, StepRecord]) -> list[str]:
+    """The steps before this one that keep it from being done."""
+    return [name for name in workflow.before(step) if _stops(workflow.step(name), records.get(name))]
 
 
 def _stops(step: Any, record: StepRecord | None) -> bool:

@@ -105,6 +105,8 @@ def compose(material: Material) -> Report:
         gates=material.doubts,
         missing=(*(_missing(f) for f in material.findings if f.missing), *_not_asked(material.state)),
         work=tuple(_work(f) for f in material.findings),
+        workflow=material.state["workflow"]["id"],
+        version=material.state["workflow"]["version"],
         ledger=material.ledger,
         provenance=material.provenance,
     )

@@ -122,6 +122,16 @@ class Work(Value):
     tokens: int = 0  # what a hosted model read and wrote
 
 
+class StepLine(Value):
+    """What became of one step of a workflow, as a report tells it."""
+
+    step: str
+    kind: str
+    status: str
+    text: str = ""  # what it found, who decided, or why it was not done
+    call: str = ""
+
+
 class LedgerRange(Value):
     """Which records of the ledger a report stands on."""
 
@@ -182,7 +192,9 @@ class Report(Value):
     question: str
     written: datetime
     now: datetime | None = None  # the clock of the case
-    outcome: Literal["likely", "uncertain", "unknown", "recovered"]
+    outcome: Literal["likely", "uncertain", "unknown", "recovered", "done", "halted", "rejected", "failed"]
+    workflow: str = "incident-triage"  # its id
+    version: str = ""  # of its file
     severity: str = ""
     summary: tuple[Sentence, ...]
     since: tuple[Sentence, ...] = ()
@@ -199,6 +211,8 @@ class Report(Value):
     gates: tuple[Doubt, ...] = ()
     missing: tuple[str, ...] = ()
     work: tuple[Work, ...] = ()
+    shows: dict[str, Any] = Field(default_factory=dict)  # what the workflow tells, by label
+    steps: tuple[StepLine, ...] = ()  # of a workflow that weighs no hypotheses
     ledger: LedgerRange = LedgerRange()
     provenance: Provenance = Provenance()
     citations: tuple[Citation, ...] = ()

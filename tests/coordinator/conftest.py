@@ -94,6 +94,10 @@ class Workspace:
             "\n".join(['[gateway]\nservers = "mcp.json"\nport = 0\n', *tables])
         )
 
+    def shipped_policy(self) -> str:
+        """The policy that is shipped, to be extended by a test."""
+        return (ROOT / "gateway" / "defaults" / "policy" / "default.cedar").read_text()
+
     def until(self, condition) -> None:
         """Wait for something that another process does."""
         deadline = time.monotonic() + PATIENCE

@@ -38,6 +38,11 @@ ALL = {
     "required": ["s"],
     "$defs": {"R": {"type": "object", "properties": {"id": {"type": "string"}}, "required": ["id"]}},
 }
+PAST = {
+    "type": "object",
+    "properties": {"step": {"type": "string"}, "by": {"type": "string"}},
+    "required": ["step"],
+}
 ISSUE = {
     "type": "object",
     "properties": {"subject": {"type": "string"}, "roles": {"type": "array", "items": {"type": "string"}}},
@@ -628,17 +633,22 @@ def test_the_shipped_policy_keeps_its_promises() -> None:
 
 
 def test_every_shipped_rule_has_a_name_words_and_advice() -> None:
-    issue = tool("gateway", "issue_token", ISSUE)
-    for statement in Policy.load(SHIPPED, [issue]).statements:
+    issue, past = tool("gateway", "issue_token", ISSUE), tool("gateway", "pass_checkpoint", PAST)
+    for statement in Policy.load(SHIPPED, [issue, past]).statements:
         rule = statement.rule
         assert rule.description.endswith(".") and rule.advice.endswith(".") and ":" not in rule.id, rule
 
 
 def test_explaining_names_the_rules_that_could_permit_a_tool_and_no_others() -> None:
-    issue = tool("gateway", "issue_token", ISSUE)
-    policy = Policy.load(SHIPPED, [issue, ROLLBACK, GET])
+    issue, past = tool("gateway", "issue_token", ISSUE), tool("gateway", "pass_checkpoint", PAST)
+    policy = Policy.load(SHIPPED, [issue, past, ROLLBACK, GET])
     assert [rule.id for rule in policy.permits(ROLLBACK)] == ["remediation-asks", "people-ask"]
-    assert [rule.id for rule in policy.permits(GET)] == ["specialists-read", "people-read", "people-ask"]
+    assert [rule.id for rule in policy.permits(GET)] == [
+        "specialists-read",
+        "people-read",
+        "people-ask",
+        "workflows-read",
+    ]
     assert [rule.id for rule in policy.permits(issue)] == [
         "coordinator-tokens",
         "oncall-coordinator",

@@ -49,7 +49,8 @@ async def write(state: CaseState, desk: Desk, step: DeliverStep) -> Report:
     if "verdict" in state:
         report = compose(await _material(state, desk))
     else:
-        report = plain_report.compose(state, step, await _ledger(state["case"], desk))
+        records = await case_records(state["case"], desk.gateway)
+        report = plain_report.compose(state, step, _range(records), provenance(records))
     text = markdown(report)
     await prove(report, text, desk)
     desk.index.keep_citations(report.case, report.citations)

@@ -57,6 +57,9 @@ def plain(report: Report) -> str:
         _section("Steps", _steps(report)),
         _section("Doubts", _doubts(report)),
         _section("Who worked on it", _work(report)),
+        _section("Data used", _data(report)),
+        _section("Versions", _versions(report)),
+        _section("Decisions", _decisions(report)),
         _section("Evidence", _evidence(report)),
         _section("Ledger", [_ledger(report)]),
     ]

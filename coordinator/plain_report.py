@@ -7,13 +7,23 @@ from typing import Any, Literal
 
 from coordinator.planning import evaluated, findings_of, workflow_of
 from coordinator.report import one_line
-from coordinator.types import CaseState, Doubt, LedgerRange, Report, Sentence, StepLine, StepRecord, Work
+from coordinator.types import (
+    CaseState,
+    Doubt,
+    LedgerRange,
+    Provenance,
+    Report,
+    Sentence,
+    StepLine,
+    StepRecord,
+    Work,
+)
 from coordinator.workflows.model import DeliverStep, GateStep, Workflow
 
 Outcome = Literal["done", "halted", "rejected", "failed"]
 
 
-def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange) -> Report:
+def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange, provenance: Provenance) -> Report:
     """The report of a case, as its `deliver` step words it."""
     workflow, trigger = workflow_of(state), state["trigger"]
     outcome = outcome_of(workflow, state)
@@ -37,6 +47,7 @@ def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange) -> Report:
         workflow=workflow.id,
         version=state["workflow"]["version"],
         ledger=ledger,
+        provenance=provenance,
     )
 
 

@@ -9,7 +9,12 @@ from coordinator.gateway_client import GatewayClient
 from coordinator.workflows.commands import by_hand
 
 HEAD = "id: repair\nname: Repair\nowner: workshop\ninputs: {n: integer}\nsteps:\n"
-LOOK = "  - id: look\n    tool: things__look\n    arguments: {n: inputs.n}\n    outputs: {words: {type: string, value: text}}\n"
+LOOK = """\
+  - id: look
+    tool: things__look
+    arguments: {n: inputs.n}
+    outputs: {words: {type: string, value: text}}
+"""
 
 
 @pytest.fixture
@@ -56,7 +61,8 @@ def test_tools_are_called_with_what_earlier_steps_left(run, workspace, write):
 def test_a_gate_that_halts_stops_what_comes_after_and_the_rest_goes_on(run, workspace, write):
     write(
         LOOK
-        + "  - {id: limit, gate: volume, value: double(inputs.n), most: 5, otherwise: halt, text: Too many.}\n"
+        + "  - {id: limit, gate: volume, value: double(inputs.n), most: 5, otherwise: halt, "
+        + "text: Too many.}\n"
         + "  - {id: again, tool: things__look, arguments: {n: inputs.n + 100}}\n"
         + "  - {id: aside, tool: things__look, arguments: {n: inputs.n + 200}, after: [look]}\n"
         + "  - {id: told, deliver: report, after: [aside]}\n"
@@ -100,7 +106,7 @@ def test_a_checkpoint_takes_an_edit_of_the_right_type_and_no_other(run, workspac
     async def act(runner, _):
         asked = await runner.start(opened(runner, n=1))
         for wrong in ({"m": "many"}, {"words": "other"}, {"m": True}):
-            with pytest.raises(Exception, match="cannot be changed|is a integer"):
+            with pytest.raises(Exception, match=r"cannot be changed|is a integer"):
                 await decide(runner, asked, edit=wrong)
         await decide(runner, asked, edit={"m": 30})
         return await runner.resume(asked.case)
@@ -134,7 +140,7 @@ def test_what_changes_things_waits_for_consent_and_runs_once(run, workspace, wri
     write("  - {id: mend, tool: things__mend, arguments: {n: inputs.n}}\n  - {id: told, deliver: report}\n")
     policy = workspace.folder / "policy"
     policy.mkdir()
-    rule = '@id("repair-asks") @description("It asks.") permit (principal == Agent::"repair", action in Action::"request", resource);'
+    rule = 'permit (principal == Agent::"repair", action in Action::"request", resource);'
     (policy / "more.cedar").write_text(rule)
     shipped = workspace.shipped_policy()
     (policy / "default.cedar").write_text(shipped)
@@ -154,7 +160,8 @@ def test_what_changes_things_waits_for_consent_and_runs_once(run, workspace, wri
 
 def test_each_of_a_list_and_again_while_it_is_wanted(run, workspace, write):
     write(
-        "  - id: each\n    tool: things__look\n    foreach: '[1, 2, 3]'\n    arguments: {n: item * inputs.n}\n"
+        "  - id: each\n    tool: things__look\n    foreach: '[1, 2, 3]'\n"
+        + "    arguments: {n: item * inputs.n}\n"
         + "  - id: once\n    tool: things__look\n    arguments: {n: 100}\n"
         + "  - id: fails\n    tool: things__look\n    arguments: {n: \"'many'\"}\n    on_error: continue\n"
         + "  - {id: told, deliver: report}\n"

@@ -29,18 +29,16 @@ async def write_due(state: CaseState, desk: Desk) -> dict[str, Any]:
     for name in (state.get("due") or {}).get("reports", []):
         report = await write(state, desk, workflow.step(name))
         update["report"] = report.model_dump(mode="json")
-        update["steps"][name] = StepRecord(status="done", outputs=_leaves(report, desk))
+        update["steps"][name] = StepRecord(status="done", outputs=_leaves(report))
     return update
 
 
-def _leaves(report: Report, desk: Desk) -> dict[str, Any]:
-    folder = desk.home / "cases" / report.case
+def _leaves(report: Report) -> dict[str, Any]:
     return {
         "title": report.title,
         "summary": " ".join(sentence.text for sentence in report.summary),
         "outcome": report.outcome,
         "markdown": markdown(report),
-        "files": {kind: str(folder / f"report.{kind}") for kind in ("md", "json")},
     }
 
 

@@ -92,7 +92,7 @@ def _told(record: StepRecord) -> str:
             f"{k} {_short(v)}" for k, v in (outputs.get("figures") or {}).items() if v is not None
         )
         return f"{outputs['outcome']}: {figures}" if figures else str(outputs["outcome"])
-    hidden = ("result", "text", "call", "items", "markdown", "files")
+    hidden = ("result", "text", "call", "items", "markdown")
     told = outputs.get("summary") or ", ".join(
         f"{k} {_short(v)}" for k, v in outputs.items() if k not in hidden
     )

@@ -34,13 +34,7 @@ BY_KIND: dict[type, dict[str, str]] = {
     SpecialistStep: {"summary": "string", "confidence": "number", "result": "any"},
     GateStep: {"outcome": "string", "passed": "boolean", "figures": "object", "decision": "string"},
     CheckpointStep: {"decision": "string", "reason": "string", "by": "string"},
-    DeliverStep: {
-        "title": "string",
-        "summary": "string",
-        "outcome": "string",
-        "markdown": "string",
-        "files": "object",
-    },
+    DeliverStep: {"title": "string", "summary": "string", "outcome": "string", "markdown": "string"},
 }
 IMPLICIT = {*COMMON, *REPEATED, *(name for kinds in BY_KIND.values() for name in kinds)}
 

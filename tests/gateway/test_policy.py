@@ -651,6 +651,7 @@ def test_explaining_names_the_rules_that_could_permit_a_tool_and_no_others() -> 
     ]
     assert [rule.id for rule in policy.permits(issue)] == [
         "coordinator-tokens",
+        "coordinator-one-case",
         "oncall-coordinator",
         "operator-gateway",
     ]

@@ -1,0 +1,1 @@
+"""Cases that open by themselves without anybody sending anything: conditions, mail, files."""

@@ -190,7 +190,8 @@ class Catalogue:
         except UpstreamFailed as failed:
             server.state, server.stage, server.error = "failed", failed.stage, failed.reason
         except RpcError as error:
-            server.state, server.stage, server.error = "failed", "list", str(error)
+            stage = "list" if server.upstream is not None and server.upstream.info else "initialize"
+            server.state, server.stage, server.error = "failed", stage, str(error)
         except UsageError as error:
             server.state, server.stage, server.error = "failed", "resolve", str(error)
         except TimeoutError:

@@ -135,6 +135,8 @@ class Process:
         finally:
             self._waiting.pop(number, None)
             self._listening.discard(number)
+            if future.done() and not future.cancelled():
+                future.exception()  # told already, where the process was ended while we wrote to it
 
     async def _try_tell(self, method: str, params: dict[str, Any]) -> None:
         with suppress(UpstreamFailed):

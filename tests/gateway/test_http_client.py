@@ -4,9 +4,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
+from gateway import http_client
 from gateway.errors import UpstreamFailed
 from gateway.http_client import MOST_HEAD, MOST_HELD, Address, Pool, forbidden_address
 
@@ -263,3 +265,30 @@ async def test_an_address_no_tool_server_may_have_is_not_connected_to(host: str)
 def test_a_url_becomes_host_and_target(url: str, named: str, target: str) -> None:
     to = Address.of(url, "test/1")
     assert to.fixed.startswith(f"Host: {named}\r\n") and to.target == target
+
+
+async def test_a_name_that_changes_its_address_reaches_what_was_checked_and_then_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DNS rebinding: the name server is a table here; its first answer may be used, its next one may not."""
+    told = [["127.0.0.1", "169.254.169.254"], ["169.254.169.254", "::ffff:169.254.169.254"]]
+    asked: list[str] = []
+    system = socket.getaddrinfo
+
+    def name_server(host: Any, port: Any, *more: Any, **options: Any) -> Any:
+        if host != "rebinding.example":
+            return system(host, port, *more, **options)
+        asked.append(host)
+        return [entry for address in told.pop(0) for entry in system(address, port, *more, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", name_server)
+    wire = Wire(OK + b"connection: close\r\ncontent-length: 2\r\n\r\n{}", close=True)
+    async with against(wire) as (pool, here):
+        there = Address.of(f"http://rebinding.example:{here.port}/mcp", "test/1")
+        assert (await ask(pool, there), wire.connections) == ((200, b"{}"), 1)
+        assert len(asked) == 1  # what is connected to was not looked up a second time
+        monkeypatch.setattr(http_client, "NAMES_SECONDS", 0)
+        with pytest.raises(UpstreamFailed, match="an address no tool server may have") as refused:
+            await ask(pool, there)
+        assert refused.value.stage == "connect"
+    assert len(asked) == 2 and wire.connections == 1

@@ -5,12 +5,14 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from gateway import upstream_stdio
 from gateway.app import App
 from tests.gateway.world import (
     LOGS,
@@ -159,3 +161,23 @@ async def test_a_server_of_the_new_era_that_starts_slowly_is_not_taken_for_one_o
     async with app_with(tmp_path, {"slow": stdio_entry(tmp_path / "slow", pin="trust")}) as app:
         assert app.catalogue.servers["slow"].upstream.modern is True
         assert words(await call(app, LOGS, "slow__read", {"text": "x"})) == "read: x"
+
+
+async def test_a_process_that_does_not_read_its_input_is_ended_in_time_and_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream_stdio, "WRITE_SECONDS", 0.5)
+    marker = tmp_path / "deaf"
+    body = f'open({str(marker)!r}, "x").close(); time.sleep(600)'
+    once = (
+        f"import os\nif os.path.exists({str(marker)!r}):\n            {OK}\n        else:\n            {body}"
+    )
+    deaf = script(tmp_path, LEGACY.replace("BODY", once.replace("import os\n", "import os\n        ")))
+    async with app_with(tmp_path, {"deaf": deaf}, call_seconds=60) as app:
+        first = asyncio.create_task(call(app, LOGS, "deaf__go"))
+        assert await asyncio.to_thread(until, marker.exists)
+        before = time.monotonic()
+        more = await call(app, LOGS, "deaf__go", {"text": "x" * 1_000_000})  # more than a pipe holds
+        assert time.monotonic() - before < 30  # ended by the deadline of writing, not by that of the call
+        # It may have run, so that only what merely reads is tried again, by the next process.
+        assert [words(more), words(await first)] == ["ok", "ok"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 
 import orjson
 
@@ -12,7 +11,7 @@ from gateway.errors import LabelsGained
 from gateway.ledger import Ledger
 from gateway.remembered import Remembered
 from gateway.types import Subject
-from gateway.writing import Connection, Writing
+from gateway.writing import Connection, Writing, before, seconds
 
 SEEN = """CREATE TABLE IF NOT EXISTS seen (
     scope TEXT NOT NULL, label TEXT NOT NULL, moment REAL NOT NULL, PRIMARY KEY (scope, label))"""
@@ -132,22 +131,5 @@ def _past(connection: Connection, subject: Subject) -> Seen:
     for moment, text in rows:
         record = orjson.loads(text)
         if scope_of(record.get("run", ""), record.get("case", ""), record["subject"]) == own:
-            seen.add(record.get("labels", ()), _seconds(moment))
+            seen.add(record.get("labels", ()), seconds(moment))
     return seen
-
-
-def before(connection: Connection, moment: float) -> int:
-    """The last record before a moment, found by halving: numbers and times go up together."""
-    low, high = 0, connection.execute("SELECT COALESCE(MAX(seq), 0) FROM records").fetchone()[0]
-    while low < high:
-        middle = (low + high + 1) // 2
-        row = connection.execute("SELECT time FROM records WHERE seq = ?", (middle,)).fetchone()
-        if row is None or _seconds(row[0]) < moment:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def _seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone(UTC).timestamp()

@@ -23,7 +23,7 @@ from gateway.redaction import Redactor
 from gateway.store import Store
 from gateway.types import Call, Decision, Replay, Subject
 from gateway.verification import Verification, contradiction, pruned_through, verify
-from gateway.writing import Connection, Writing
+from gateway.writing import Connection, Writing, before
 
 log = logging.getLogger("gateway.ledger")
 Also = Callable[[Writing], None]
@@ -62,6 +62,7 @@ INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger on
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
+LONG = 30.0  # seconds a statement may take that looks through the ledger
 PRUNED = 5_000  # records whose bodies go in one transaction, so that calls come between
 PAY_SECONDS = 0.5
 LOOK_SECONDS = 5.0
@@ -319,14 +320,13 @@ class Ledger:
 
     async def prune(self, seconds: float, by: Subject | None = None) -> dict[str, Any]:
         """Remove arguments and results older than this; what is removed is recorded before it goes."""
-        before = _time(datetime.now(UTC) - timedelta(seconds=seconds))
+        limit = datetime.now(UTC) - timedelta(seconds=seconds)
 
         def mark(connection: Writing) -> tuple[int, int]:
-            row = connection.execute("SELECT MIN(seq) FROM records WHERE time >= ?", (before,)).fetchone()
-            last = row[0] - 1 if row[0] is not None else (connection.head or _head(connection))[0]
+            last = before(connection, limit.timestamp())
             done = pruned_through(connection)
             if last > done:
-                told = self.shaped(by, body={"through": last, "before": before})
+                told = self.shaped(by, body={"through": last, "before": _time(limit)})
                 seq = append_record(connection, "retention", told)
                 connection.execute(
                     "INSERT INTO facts VALUES ('retention', ?) "
@@ -341,7 +341,7 @@ class Ledger:
             await self.store.write(lambda c, start=start, end=end: _remove_bodies(c, start, end))
         while await self.store.write(lambda c: _remove_blobs(c, through)):
             pass
-        return {"through": through, "before": before}
+        return {"through": through, "before": _time(limit)}
 
     # -- reading -----------------------------------------------------------------------------------
 
@@ -401,7 +401,8 @@ class Ledger:
             f"SELECT seq, hash, record FROM records WHERE {' AND '.join(['seq > ?', *clauses])} "
             f"ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?"
         )
-        rows = await self.store.read(lambda c: c.execute(query, [int(after), *values, limit + 1]).fetchall())
+        values = [int(after), *values, limit + 1]
+        rows = await self.store.read(lambda c: c.execute(query, values).fetchall(), LONG)
         page = rows[:limit]
         if newest:
             page.reverse()
@@ -452,7 +453,7 @@ class Ledger:
                         record[name] = _first_body(connection, [record], field)
             return records
 
-        while records := await self.store.read(lambda c, start=after: page(c, start)):
+        while records := await self.store.read(lambda c, start=after: page(c, start), LONG):
             for record in records:
                 yield record
             after = records[-1]["seq"]

@@ -11,12 +11,12 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 import orjson
 
 from gateway.errors import BudgetSpent, Refusal
-from gateway.labels import DAY, before
+from gateway.labels import DAY
 from gateway.ledger import Ledger
 from gateway.remembered import Remembered
 from gateway.settings import Settings
 from gateway.types import Call, Subject, Tool
-from gateway.writing import Connection, Writing
+from gateway.writing import Connection, Writing, before
 
 REMEMBERED = 10_000
 FREELY: AbstractContextManager[None] = nullcontext()

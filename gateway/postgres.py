@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, urlsplit
+from weakref import WeakSet, ref
 
 from gateway.errors import UsageError
-from gateway.writing import Rows, Writing
+from gateway.writing import PATIENCE, Rows, Writing
 
 if TYPE_CHECKING:
     import psycopg
@@ -54,14 +59,31 @@ class PostgresConnection(Writing):
         super().__init__()
         self.raw = raw
         self.owner = owner
+        self.asked = 0.0  # when the statement that is under way was sent; 0: none is
+        self.patience = PATIENCE
+        self.hung = False
         self._shapes: dict[str, str] = {}
         self._before: tuple[int, str] = (0, "")
 
     def execute(self, sql: str, parameters: Sequence[Any] = (), /) -> Rows:
         """Run one statement."""
         if not parameters:
-            return self.raw.execute(cast(Any, sql))
-        return self.raw.execute(cast(Any, _marked(sql)), [_storable(value) for value in parameters])
+            return self._run(sql)
+        return self._run(_marked(sql), [_storable(value) for value in parameters])
+
+    def _run(self, sql: str, parameters: Sequence[Any] | None = None, **options: Any) -> psycopg.Cursor[Any]:
+        """One statement, which is given up when the server does not answer in time."""
+        self.asked = time.monotonic()
+        try:
+            return self.raw.execute(cast(Any, sql), parameters, **options)
+        finally:
+            self.asked = 0.0
+
+    def give_up(self) -> None:
+        """End the connection from another thread: whoever waits for an answer gets an error."""
+        self.hung = True
+        with suppress(OSError, ValueError), socket.socket(fileno=os.dup(self.raw.pgconn.socket)) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> None:
         """Run one statement for each row of parameters."""
@@ -70,7 +92,7 @@ class PostgresConnection(Writing):
 
     def begin(self) -> None:
         """Start a transaction and lock the head of the chain."""
-        rows = self.raw.execute("BEGIN; SELECT seq, hash, version FROM head FOR UPDATE")
+        rows = self._run("BEGIN; SELECT seq, hash, version FROM head FOR UPDATE")
         rows.nextset()
         seq, hashed, self.version = rows.fetchone() or (0, "", 0)
         self._before = self.head = (seq, hashed)
@@ -84,11 +106,11 @@ class PostgresConnection(Writing):
             moved = (
                 f"UPDATE head SET seq = {int(self.head[0])}, hash = '{self.head[1]}', version = {version}; "
             )
-        self.raw.execute(cast(Any, moved + "COMMIT"))
+        self._run(moved + "COMMIT")
 
     def snapshot(self) -> None:
         """Begin a transaction that sees one moment of the database."""
-        self.raw.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        self._run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
 
     def create(self, statements: str) -> None:
         """Create tables that are not there yet, in this database's types."""
@@ -116,21 +138,21 @@ class PostgresConnection(Writing):
 
     def told(self) -> int:
         """The version of what gateways on this database tell each other."""
-        row = self.raw.execute("SELECT version FROM head").fetchone()
+        row = self._run("SELECT version FROM head").fetchone()
         return row[0] if row else 0
 
     def tell(self, topic: str) -> None:
         """Have other gateways hear of a change when the transaction ends."""
-        self.raw.execute(f"SELECT pg_notify({CHANNEL}, %s)", (f"{self.owner} {topic}",))
+        self._run(f"SELECT pg_notify({CHANNEL}, %s)", (f"{self.owner} {topic}",))
 
     def gone(self, owner: int) -> bool:
         """Whether no session of another process holds its lock any more; inside a transaction."""
-        row = self.raw.execute("SELECT pg_try_advisory_xact_lock(%s)", (owner,)).fetchone()
+        row = self._run("SELECT pg_try_advisory_xact_lock(%s)", (owner,)).fetchone()
         return bool(row and row[0])
 
     def settle(self) -> None:
         """Have everything that was committed so far reach the server's disk."""
-        self.raw.execute("BEGIN; SET LOCAL synchronous_commit = on; UPDATE head SET seq = seq; COMMIT")
+        self._run("BEGIN; SET LOCAL synchronous_commit = on; UPDATE head SET seq = seq; COMMIT")
 
     def close(self) -> None:
         """Let go of the database."""
@@ -143,7 +165,7 @@ class PostgresConnection(Writing):
         if shape is None:
             shape = self._shapes[table] = self._shape(table)
         columns = [[_storable(value) for value in column] for column in zip(*rows, strict=True)]
-        self.raw.execute(cast(Any, shape), columns, prepare=True)
+        self._run(shape, columns, prepare=True)
 
     def _shape(self, table: str) -> str:
         found = self.raw.execute(
@@ -156,7 +178,7 @@ class PostgresConnection(Writing):
     def _delete(self, column: str, values: list[str]) -> int:
         table, _, name = column.partition(".")
         statement = f"DELETE FROM {table} WHERE {name} = ANY(%s::text[])"
-        return self.raw.execute(cast(Any, statement), (values,), prepare=True).rowcount
+        return self._run(statement, (values,), prepare=True).rowcount
 
 
 class Postgres:
@@ -172,6 +194,8 @@ class Postgres:
                 "a database by URL needs psycopg: install pointsman[postgres], or leave `database` empty"
             ) from None
         self._psycopg = psycopg
+        self._open: WeakSet[PostgresConnection] = WeakSet()
+        self._guard: threading.Thread | None = None
         self.url = url
         self.name = _without_secrets(url)
         self.advice = "check that the server runs, has room and lets us in"
@@ -186,7 +210,9 @@ class Postgres:
         """A connection of its own to the database."""
         raw = self._psycopg.connect(self.url, autocommit=True, prepare_threshold=5, **cast(Any, SESSION))
         try:
-            return self._opened(PostgresConnection(raw, self.owner), readonly)
+            connection = PostgresConnection(raw, self.owner)
+            self._watch(connection)
+            return self._opened(connection, readonly)
         except BaseException:
             raw.close()
             raise
@@ -209,6 +235,20 @@ class Postgres:
         execute("INSERT INTO head VALUES (1, 0, '') ON CONFLICT DO NOTHING")
         execute("COMMIT")
         return connection
+
+    def _watch(self, connection: PostgresConnection) -> None:
+        self._open.add(connection)
+        if self._guard is None:
+            self._guard = threading.Thread(target=_guard, args=(ref(self),), name="store-guard", daemon=True)
+            self._guard.start()
+
+    def impatient(self) -> None:
+        """Give up the connections on which the server has not answered in time."""
+        now = time.monotonic()
+        for connection in list(self._open):
+            if (asked := connection.asked) and now - asked > connection.patience and not connection.hung:
+                log.warning("%s has not answered for %.0f s: giving it up", self.name, now - asked)
+                connection.give_up()
 
     def member(self, column: str, name: str) -> str:
         """How a member of a column's JSON object is written in a query."""
@@ -247,6 +287,13 @@ class Postgres:
             except self._psycopg.Error as error:
                 log.warning("%s: not listening: %s; trying again", self.name, str(error).strip())
                 stop.wait(RETRY_SECONDS)
+
+
+def _guard(database: ref[Postgres]) -> None:
+    while (here := database()) is not None:
+        here.impatient()
+        del here
+        time.sleep(RETRY_SECONDS)
 
 
 def place_of(url: str) -> str:

@@ -17,7 +17,7 @@ from gateway import postgres
 from gateway.errors import LedgerError, LedgerUnavailable
 from gateway.postgres import Postgres
 from gateway.sqlite import BUSY_MS, Sqlite
-from gateway.writing import Connection, Writing
+from gateway.writing import PATIENCE, Connection, Writing
 
 log = logging.getLogger("gateway.store")
 T = TypeVar("T")
@@ -153,15 +153,16 @@ class Store:
             self._jobs.put(self._asked)
             self._asked = []
 
-    async def read(self, fn: Callable[[Connection], T]) -> T:
-        """Run `fn` on a read-only connection beside the writer."""
+    async def read(self, fn: Callable[[Connection], T], patience: float = PATIENCE) -> T:
+        """Run `fn` on a read-only connection beside the writer; each statement within `patience` seconds."""
         if self._readers is None:
             raise LedgerUnavailable("the store is closed: open it before reading from it")
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, fn, patience)
 
-    def _read(self, fn: Callable[[Connection], T]) -> T:
+    def _read(self, fn: Callable[[Connection], T], patience: float) -> T:
         kept: Writing | None = getattr(self._local, "connection", None)
         if kept is not None:
+            kept.patience = patience
             try:
                 return fn(kept)
             except self.database.errors as error:
@@ -170,9 +171,12 @@ class Store:
                 self._opened.remove(kept)  # the server may have ended it: once more on a fresh one
                 self._local.connection = None
                 kept.close()
+                if kept.hung:
+                    raise self._unavailable("read", error) from error
         try:
             fresh = self._local.connection = self.connect(readonly=True)
             self._opened.append(fresh)
+            fresh.patience = patience
             return fn(fresh)
         except self.database.errors as error:
             raise self._unavailable("read", error) from error
@@ -251,7 +255,7 @@ class Store:
                 connection.begin()
                 return connection
             except self.database.errors:
-                if not connection.shared:
+                if not connection.shared or connection.hung:
                     raise
                 connection.close()
         connection = self.connect()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import chain
 from typing import Any, Protocol
 
 from gateway.errors import LedgerError
 
+PATIENCE = 8.0  # seconds for a statement; a server that is stopped keeps its sockets open and says nothing
 MOST = 32  # rows of one statement; each number of rows is a statement of its own, prepared once
 
 
@@ -33,6 +35,8 @@ class Writing:
     """A connection to write by, which can put off additions until the end of the transaction."""
 
     shared = False  # whether other processes write to the same database
+    patience = PATIENCE
+    hung = False  # whether the server did not answer in time
     owner = 0  # of the intents that are open through this store
     version = 0  # of what gateways on one database tell each other, when this transaction began
     news = False  # whether this transaction tells something
@@ -138,6 +142,24 @@ class Writing:
             part = values[at : at + MOST]
             gone += self.execute(_delete(column, len(part)), part).rowcount
         return gone
+
+
+def before(connection: Connection, moment: float) -> int:
+    """The last record before a moment, found by halving: numbers and times go up together."""
+    low, high = 0, connection.execute("SELECT COALESCE(MAX(seq), 0) FROM records").fetchone()[0]
+    while low < high:
+        middle = (low + high + 1) // 2
+        row = connection.execute("SELECT time FROM records WHERE seq = ?", (middle,)).fetchone()
+        if row is None or seconds(row[0]) < moment:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def seconds(moment: str) -> float:
+    """A moment as the ledger writes it, as seconds since 1970."""
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).astimezone(UTC).timestamp()
 
 
 @lru_cache

@@ -5,16 +5,19 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from gateway.app import App
 from gateway.errors import LedgerUnavailable
+from gateway.postgres import SESSION
 from tests.databases import run_name, start_server
 from tests.gateway.world import LOGS, FakeServer, app_with, call, code, fake_server, until, words
 
@@ -167,3 +170,36 @@ async def test_nothing_runs_unrecorded_while_postgres_is_gone(tmp_path: Path, fa
         finally:
             server.stop()
             shutil.rmtree(server.pgdata)
+
+
+async def test_calls_are_refused_in_time_while_postgres_hangs(
+    tmp_path: Path, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.postgres.PATIENCE", 1.5)
+    monkeypatch.setitem(SESSION, "connect_timeout", 2)
+    monkeypatch.setattr("gateway.ledger.LONG", 2.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        server: Any = start_server(f"{run_name()}-hangs")
+    leader = psutil.Process(int((Path(server.pgdata) / "postmaster.pid").read_text().split()[0]))
+
+    @contextmanager
+    def hung(app: App) -> Iterator[None]:
+        """The server and all it has started stand still; their sockets stay open."""
+        stopped = [leader, *leader.children(recursive=True)]
+        for process in stopped:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in stopped:
+                process.resume()
+
+    try:
+        async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}, database=server.get_uri()) as app:
+            began = time.monotonic()
+            await through(app, fake, hung, readable=False)
+            assert time.monotonic() - began < 60
+    finally:
+        server.stop()
+        shutil.rmtree(server.pgdata)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 log = logging.getLogger(__name__)
+HEADERS = ("traceparent", "tracestate")  # of W3C trace context
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 SEMCONV = "genai-0.1.0"
 EXPORT_SECONDS = 3.0  # deadline of one export, unless OTEL_EXPORTER_OTLP_TIMEOUT sets one
@@ -55,20 +56,39 @@ def begin(service: str) -> None:
     _provider = provider
 
 
-def agent(name: str, **attributes: Any) -> AbstractContextManager[Any]:
-    """A span `invoke_agent NAME` around what an agent does; None, and nothing made, when tracing is off."""
-    return nullcontext() if _provider is None else _agent(name, attributes)
+def agent(
+    name: str, under: Mapping[str, str] | None = None, **attributes: Any
+) -> AbstractContextManager[Any]:
+    """A span `invoke_agent NAME` around what an agent does; None, and nothing made, when tracing is off.
+
+    `under` are the headers of a request that may carry the span it belongs to (W3C trace context).
+    """
+    return nullcontext() if _provider is None else _agent(name, under, attributes)
+
+
+def carried() -> dict[str, str]:
+    """The headers that make what another process does part of this trace; none when tracing is off."""
+    if _provider is None:
+        return {}
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    headers: dict[str, str] = {}
+    TraceContextTextMapPropagator().inject(headers)
+    return headers
 
 
 @contextmanager
-def _agent(name: str, attributes: dict[str, Any]) -> Iterator[Any]:
+def _agent(name: str, under: Mapping[str, str] | None, attributes: dict[str, Any]) -> Iterator[Any]:
     told = {OPERATION: "invoke_agent", AGENT: name, **attributes}
     from opentelemetry.trace import StatusCode
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    above = TraceContextTextMapPropagator().extract(under) if under else None
 
     tracer = _provider.get_tracer("pointsman")
     name = f"invoke_agent {name}"
     with tracer.start_as_current_span(
-        name, attributes=told, record_exception=False, set_status_on_exception=False
+        name, above, attributes=told, record_exception=False, set_status_on_exception=False
     ) as span:
         try:
             yield span

@@ -23,6 +23,7 @@ from a2a.utils.constants import VERSION_HEADER
 from pydantic import ValidationError
 from starlette.requests import Request
 
+from specialists import tracing
 from specialists.evidence import investigate_checked
 from specialists.link import Pool
 from specialists.remote import wire
@@ -39,7 +40,7 @@ HEADERS = (wire.GATEWAY_HEADER, wire.TOKEN_HEADER, wire.RUN_HEADER)
 
 
 class CallerHeaders(ServerCallContextBuilder):
-    """Keeps of a request's headers only those that give the way to tools."""
+    """Keeps of a request's headers only those that give the way to tools, and the trace it belongs to."""
 
     def build(self, request: Request) -> ServerCallContext:
         """The context of one call; it lives in memory while the call does, and is never stored."""
@@ -47,7 +48,8 @@ class CallerHeaders(ServerCallContextBuilder):
         version = (
             {VERSION_HEADER: request.headers[VERSION_HEADER]} if VERSION_HEADER in request.headers else {}
         )
-        return ServerCallContext(state={"access": _Given(given), "headers": version})
+        under = {name: value for name in tracing.HEADERS if (value := request.headers.get(name))}
+        return ServerCallContext(state={"access": _Given(given), "under": under, "headers": version})
 
 
 class _Given(dict[str, str]):
@@ -86,7 +88,12 @@ class Executor(AgentExecutor):
                 await event_queue.enqueue_event(_first(context, TaskState.TASK_STATE_WORKING))
             else:
                 await updater.start_work()
-            await self._work(task, access, updater)
+            under = context.call_context.state.get("under")
+            told = {tracing.CASE: task.case, tracing.TASK: task.id}
+            with tracing.agent(self._specialist.card.name, under, **told) as span:
+                finding = await self._work(task, access, updater)
+                if span is not None:
+                    span.set_attributes({tracing.STATUS: finding.status})
         finally:
             self.running -= 1
 
@@ -95,7 +102,7 @@ class Executor(AgentExecutor):
         log.info("task %s cancelled by its caller", context.task_id)
         await TaskUpdater(event_queue, str(context.task_id), str(context.context_id)).cancel()
 
-    async def _work(self, task: Task, access: Access, updater: TaskUpdater) -> None:
+    async def _work(self, task: Task, access: Access, updater: TaskUpdater) -> Finding:
         name = self._specialist.card.name
         toolbox = Toolbox(
             access.url,
@@ -123,6 +130,7 @@ class Executor(AgentExecutor):
             await updater.requires_input(updater.new_agent_message([Part(text=words)]))
         else:
             await updater.complete()
+        return finding
 
 
 def _first(context: RequestContext, state: TaskState) -> Any:

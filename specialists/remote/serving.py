@@ -26,6 +26,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from specialists import tracing
 from specialists.errors import SettingsError
 from specialists.link import Pool
 from specialists.remote import wire
@@ -59,6 +60,7 @@ class Serving:
 
 def serve(specialists: Iterable[Specialist], serving: Serving) -> None:
     """Serve until stopped."""
+    tracing.begin("pointsman-specialists")
     bound = _bind(serving.host, serving.port)
     host, port = bound.getsockname()[:2]
     shown = serving.url or f"http://{f'[{host}]' if ':' in host else host}:{port}"

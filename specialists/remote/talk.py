@@ -21,6 +21,7 @@ from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationEr
 from google.protobuf.json_format import MessageToDict
 from pydantic import ValidationError
 
+from specialists import tracing
 from specialists.errors import AgentFailed, AgentLost, AgentTokenRefused
 from specialists.link import Pool
 from specialists.remote import foreign, wire
@@ -191,6 +192,7 @@ class _Talk:
                 wire.GATEWAY_HEADER: self._access.url,
                 wire.TOKEN_HEADER: self._access.token,
                 wire.RUN_HEADER: self._access.run,
+                **tracing.carried(),
             }
         return ClientCallContext(service_parameters=headers)
 

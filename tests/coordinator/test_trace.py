@@ -60,7 +60,7 @@ def test_a_specialist_in_another_process_joins_the_trace(workspace, monkeypatch)
         done = workspace.run("triage", "alert.json", "--json")
         assert done.returncode == 0, done.stderr
         served.terminate()
-        served.wait(30)  # sends what it has not sent
+        served.wait(60)  # sends what it has not sent
     [whole] = taken.named("invoke_agent coordinator")
     remote = [span for span in taken.named("invoke_agent probe") if span.service == "pointsman-specialists"]
     assert len(remote) == 1 and remote[0].trace == whole.trace

@@ -97,6 +97,7 @@ class TableSettings(BaseSettings):
         """Read the table and the environment; SettingsError names the place and the nearest known key."""
         path = config_path(config)
         values = cls.from_table(read_table(path, cls.table))
+        _refuse_unknown_prefixes()
         cls._refuse_unknown_environment(path)
         token = _from_file.set(values)
         try:
@@ -137,6 +138,17 @@ class TableSettings(BaseSettings):
                     raise SettingsError(
                         f"environment {variable}: unknown key; {nearest(key, cls.model_fields)}"
                     )
+
+
+def _refuse_unknown_prefixes() -> None:
+    """SettingsError for a variable that is written as a setting and belongs to no table."""
+    known = [f"POINTSMAN_{table.upper()}__" for table in TABLES]
+    for variable in os.environ:
+        start, mark, _ = variable.upper().partition("__")
+        if mark and start.startswith("POINTSMAN_") and start + mark not in known:
+            raise SettingsError(
+                f"environment {variable}: no table of settings begins so; {nearest(start + mark, known)}"
+            )
 
 
 class Entry(BaseModel):

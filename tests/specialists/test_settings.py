@@ -121,6 +121,7 @@ def test_advice_names_the_nearest_or_all():
         ("POINTSMAN_SPECIALISTS__LOGS__TIMEOU", "3", "unknown key; did you mean 'timeout'?"),
         ("POINTSMAN_SPECIALISTS__DEFAULTS__RETRIES", "99", "less than or equal to 10"),
         ("POINTSMAN_SPECIALISTS__DEFAULTS__RETRYS", "1", "unknown key; did you mean 'retries'?"),
+        ("POINTSMAN_SPECIALIST__LOGS__MODE", "cloud", "did you mean 'POINTSMAN_SPECIALISTS__'?"),
     ],
 )
 def test_a_mistake_in_the_environment_is_not_blamed_on_the_file(load, monkeypatch, variable, value, words):

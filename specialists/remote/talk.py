@@ -402,7 +402,7 @@ class _Bounded(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         response = await self._inner.handle_async_request(request)
-        response.stream = _BoundedStream(response.stream)
+        response.stream = _BoundedStream(response.stream, str(request.url))
         return response
 
     async def aclose(self) -> None:
@@ -420,15 +420,19 @@ class _Lent(httpx.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx.AsyncByteStream):
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, url: str) -> None:
         self._inner = inner
+        self._url = url
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         size = 0
         async for chunk in self._inner:
             size += len(chunk)
             if size > MOST_ANSWER:
-                raise AgentFailed(f"its answer is longer than {MOST_ANSWER >> 20} MiB; it was not read on")
+                size = MOST_ANSWER >> 20
+                raise AgentFailed(
+                    f"agent at {self._url}: its answer is longer than {size} MiB; it was not read on"
+                )
             yield chunk
 
     async def aclose(self) -> None:

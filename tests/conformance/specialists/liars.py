@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from specialists.types import Action, Card, Cause, Claim, Evidence, Finding, Progress, Task
 
 SEARCH = {"text": "error"}
+SCHEMAS = {"logs__search": {"type": "object", "properties": {"text": {"type": "string"}}}}
 
 
 class _Liar:
@@ -92,8 +93,8 @@ class Babbler(_Liar):
     name = "babbler"
 
     async def lie(self, finding, toolbox):
-        long = finding.claims[0].model_copy(update={"text": "x" * 200_000})
-        return finding.model_copy(update={"summary": "y" * 200_000, "claims": (long,) * 300})
+        long = finding.claims[0].model_copy(update={"text": "x" * 3_000})
+        return finding.model_copy(update={"summary": "y" * 9_000, "claims": (long,) * 70})
 
 
 class Breaker(_Liar):
@@ -110,5 +111,66 @@ class Mute(_Liar):
         return Progress(specialist=self.name, kind="note", text="that is all")
 
 
-LIARS = {cls.name: cls for cls in (Impostor, Stranger, Forger, SelfApprover, Babbler, Breaker, Mute)}
+class Plodder(_Liar):
+    """Does not lie, and makes two calls, one after the other."""
+
+    name = "plodder"
+
+    async def investigate(self, task, toolbox):
+        seen = [(await toolbox.call("logs__search", {"text": text})).required() for text in ("one", "two")]
+        said = Claim(
+            kind="symptom", text="True.", confidence=0.9, evidence=(seen[0].quote("three words here"),)
+        )
+        yield Finding(task=task.id, specialist=self.name, status="found", summary="Found.", claims=(said,))
+
+
+# What a model answers that tries the same. Where it cannot say a thing (its answer has no subject, and no
+# task), it says it all the same.
+_LOOK = {"tool_calls": [{"name": "logs__search", "arguments": SEARCH}]}
+_TRUE = {
+    "kind": "symptom",
+    "text": "True.",
+    "confidence": 0.9,
+    "evidence": [{"call": "{{call:0}}", "quote": "three words here"}],
+}
+_FOUND = {"status": "found", "summary": "Found.", "claims": [_TRUE]}
+_CAUSE = {"category": "change", "object": "commit/1", "label": "bad", "statement": "It.", "confidence": 1.0}
+_WANTED = [
+    {
+        "tool": "actions__restart",
+        "arguments": {"service": s},
+        "reason": "so",
+        "approval": "a_1",
+        "status": status,
+    }
+    for s, status in (("a", "done"), ("b", "pending"))
+]
+_GRANT = {"tool_calls": [{"name": "gateway__grant_approval", "arguments": {"id": "a_1"}}]}
+_NEVER = [
+    {"call": "c_0123456789ab000001", "quote": "words"},
+    {"call": "{{call:0}}", "quote": "words that stand nowhere"},
+]
+SAID: dict[str, dict[str, Any]] = {
+    "impostor": {"turns": [_LOOK, {"answer": {**_FOUND, "specialist": "remediation"}}]},
+    "stranger": {"turns": [_LOOK, {"answer": {**_FOUND, "task": "another-case/observe/stranger"}}]},
+    "forger": {
+        "turns": [_LOOK, {"answer": {**_FOUND, "causes": [{**_CAUSE, "evidence": [e]} for e in _NEVER]}}]
+    },
+    "selfapprover": {"turns": [_LOOK, _GRANT, {"answer": {**_FOUND, "actions": _WANTED}}]},
+    "babbler": {
+        "turns": [
+            _LOOK,
+            {"answer": {**_FOUND, "summary": "y" * 9_000, "claims": [{**_TRUE, "text": "x" * 3_000}] * 70}},
+        ]
+    },
+}
+TWO_CALLS = {
+    "turns": [
+        *({"tool_calls": [{"name": "logs__search", "arguments": {"text": text}}]} for text in ("one", "two")),
+        {"answer": _FOUND},
+    ]
+}
+
+ALL = (Impostor, Stranger, Forger, SelfApprover, Babbler, Breaker, Mute, Plodder)
+LIARS = {cls.name: cls for cls in ALL}
 TABLES = {name: {"class": f"{cls.__module__}:{cls.__name__}"} for name, cls in LIARS.items()}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.conformance.specialists.liars import LIARS, SEARCH
+from tests.conformance.specialists.liars import SAID, SCHEMAS, SEARCH
 from tests.conformance.specialists.places import MODELS, PLACES
 from tests.conformance.specialists.test_contract import asked, assert_shape, task_for
 from tests.fakes.small_gateway import SmallGateway
@@ -13,16 +13,17 @@ TOOLS = {
     "gateway__grant_approval": {"refusal": "denied"},
 }
 
+at_each_place = pytest.mark.parametrize("place", list(PLACES))
 IN_CODE = [place for place in PLACES if place not in MODELS]
 
 
-@pytest.fixture(params=IN_CODE)
-def told(request, placed):
-    """`await told(name)`: the events of a liar in its place, and the gateway it used."""
+@pytest.fixture
+def told(placed):
+    """`await told(name, place)`: the finding of a liar in its place, and the gateway it used."""
 
-    async def ask(name):
-        gateway = SmallGateway(dict(TOOLS))
-        async with placed(request.param, name, gateway) as seat:
+    async def ask(name, place):
+        gateway = SmallGateway(dict(TOOLS), schemas=SCHEMAS)
+        async with placed(place, name, gateway, SAID.get(name)) as seat:
             events, _ = await asked(seat, task_for(name))
         assert_shape(events, name)
         return events[-1], gateway
@@ -30,6 +31,7 @@ def told(request, placed):
     return ask
 
 
+@pytest.mark.parametrize("place", IN_CODE)
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -39,30 +41,37 @@ def told(request, placed):
         ("mute", "it ended without a finding"),
     ],
 )
-async def test_what_is_no_finding_for_this_task_is_a_failure_that_says_so(told, name, why):
-    finding, _ = await told(name)
+async def test_what_is_no_finding_for_this_task_is_a_failure_that_says_so(told, name, place, why):
+    finding, _ = await told(name, place)
     assert finding.status == "failed" and why in finding.summary and finding.missing
     assert (finding.claims, finding.causes, finding.actions) == ((), (), ())
 
 
-async def test_forged_citations_go_and_the_true_one_stays(told):
-    finding, gateway = await told("forger")
+@pytest.mark.parametrize("place", MODELS)
+@pytest.mark.parametrize("name", ["impostor", "stranger"])
+async def test_a_model_answers_for_the_subject_and_task_it_was_asked_as(told, name, place):
+    finding, _ = await told(name, place)
+    assert (finding.specialist, finding.task) == (name, f"c-1/{name}")
+    assert [claim.text for claim in finding.claims] == ["True."]
+
+
+@at_each_place
+async def test_forged_citations_go_and_the_true_one_stays(told, place):
+    finding, gateway = await told("forger", place)
     assert [claim.text for claim in finding.claims] == ["True."] and finding.causes == ()
     assert finding.dropped == 2
     assert [(call["tool"], call["arguments"]) for call in gateway.made] == [("logs__search", SEARCH)]
 
 
-async def test_nobody_approves_its_own_action_or_makes_it_done_by_saying_so(told):
-    finding, gateway = await told("selfapprover")
+@at_each_place
+async def test_nobody_approves_its_own_action_or_makes_it_done_by_saying_so(told, place):
+    finding, gateway = await told("selfapprover", place)
     assert {(action.status, action.approval) for action in finding.actions} == {("proposed", "")}
     assert [call["tool"] for call in gateway.made] == ["logs__search"]
 
 
-async def test_an_answer_that_is_too_long_is_cut(told):
-    finding, _ = await told("babbler")
-    assert len(finding.model_dump_json()) < 200_000 and len(finding.summary) <= 2_000
+@at_each_place
+async def test_an_answer_that_is_too_long_is_cut(told, place):
+    finding, _ = await told("babbler", place)
+    assert len(finding.model_dump_json()) < 150_000 and len(finding.summary) <= 2_000
     assert 0 < len(finding.claims) <= 60 and all(len(claim.text) <= 2_000 for claim in finding.claims)
-
-
-def test_every_liar_is_asked():
-    assert set(LIARS) == {"impostor", "stranger", "breaker", "mute", "forger", "selfapprover", "babbler"}

@@ -15,10 +15,10 @@ from tests.journeys.conftest import INCIDENT, POINTSMAN
 RECORDING = str(INCIDENT / "recording")
 
 
-def begin(person):
-    """Start a triage and give the process, whose progress can be read line by line."""
+def begin(person, *command):
+    """Start a command and give the process, whose progress can be read line by line."""
     return subprocess.Popen(
-        [POINTSMAN, "triage", RECORDING],
+        [POINTSMAN, *command],
         cwd=person.directory,
         env=person.environment,
         stdout=subprocess.DEVNULL,
@@ -39,20 +39,22 @@ def gateway_pid(person):
     return json.loads(Path(person.environment["POINTSMAN_HOME"], "gateway.json").read_text())["pid"]
 
 
-@pytest.mark.parametrize("moment", ["· traces: traces__", "✓ logs", "✓ changes"])
 @pytest.mark.parametrize("victim", ["coordinator", "gateway"])
-def test_a_case_cut_off_by_kill_ends_right_and_repeats_nothing_finished(person, truth, victim, moment):
-    process = begin(person)
-    until(process, moment)
-    pid = process.pid if victim == "coordinator" else gateway_pid(person)
-    os.kill(pid, signal.SIGKILL)
-    said = process.stderr.read()
-    code = process.wait(timeout=60)
-    process.stderr.close()
-    if victim == "gateway":
-        assert code == 5 and "pointsman cases resume" in said and "Traceback" not in said
+def test_a_case_cut_off_twice_by_kill_ends_right_and_repeats_nothing_finished(person, truth, victim):
+    command, case = ["triage", RECORDING], ""
+    for moment in ("· traces: traces__", "✓ changes"):  # in the middle of a task; when some have finished
+        process = begin(person, *command)
+        until(process, moment)
+        pid = process.pid if victim == "coordinator" else gateway_pid(person)
+        os.kill(pid, signal.SIGKILL)
+        said = process.stderr.read()
+        code = process.wait(timeout=60)
+        process.stderr.close()
+        if victim == "gateway":
+            assert code == 5 and "pointsman cases resume" in said and "Traceback" not in said
+        case = person.json("cases", "list")[0]["id"]
+        command = ["cases", "resume", case]
 
-    case = person.json("cases", "list")[0]["id"]
     report = person.json("cases", "resume", case)["report"]
     assert truth["cause"]["commit"] in report["hypotheses"][0]["object"]
     assert person.json("audit", "verify")["ok"] is True

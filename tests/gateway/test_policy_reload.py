@@ -1,5 +1,6 @@
 """Policies change while the gateway runs: taken over when they fit, else kept, and always recorded."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.gateway.world import POLICY, Running, fake_server, gateway, pointsman, until
+from tests.gateway.world import (
+    LOGS,
+    POLICY,
+    Running,
+    app_with,
+    call,
+    code,
+    fake_server,
+    gateway,
+    pointsman,
+    until,
+    words,
+)
 
 pytestmark = pytest.mark.anyio
 NO_MORE = """
@@ -80,3 +93,17 @@ async def test_the_ledger_tells_by_which_policy_a_call_was_decided(tmp_path: Pat
     ]
     intent = next(r for r in records if r["kind"] == "intent" and r["tool"] == "fake__read")
     assert intent["policy"] == loaded["policy"] != changed["policy"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_call_under_way_ends_under_the_policy_it_began_with(tmp_path: Path) -> None:
+    with fake_server(tmp_path / "fake") as fake:
+        async with app_with(tmp_path, {"fake": fake.entry(pin="trust")}) as app:
+            flying = asyncio.create_task(call(app, LOGS, "fake__slow", {"until": "gate"}))
+            assert await asyncio.to_thread(until, lambda: fake.calls == [["slow", {"until": "gate"}]])
+            (tmp_path / "policy" / "more.cedar").write_text(NO_MORE.replace("fake__read", "fake__slow"))
+            await app.policies.read()
+            assert code(await call(app, LOGS, "fake__slow", {"until": "gate"})) == "denied"
+            (tmp_path / "fake" / "gate").touch()
+            assert words(await flying) == "awake"
+            assert len(fake.calls) == 1

@@ -126,6 +126,13 @@ async def test_every_call_is_counted_by_how_it_ended(tmp_path: Path) -> None:
         assert of(told, "ledger_writes_waiting") == 0
 
 
+async def test_readiness_and_figures_are_told_on_postgres_too(tmp_path: Path, postgres_url: str) -> None:
+    with gateway(tmp_path, {}, database=postgres_url) as here:
+        assert until(lambda: status(here) == 200, 20)
+        told = await figures(here)
+        assert of(told, "ledger_records") >= 1 and of(told, "ledger_write_seconds_count") >= 1
+
+
 async def test_figures_are_for_two_roles_and_hold_nothing_a_caller_chose(tmp_path: Path) -> None:
     with fake_server(tmp_path / "up") as server, gateway(tmp_path, {"up": server.entry(pin="trust")}) as here:
         token = await here.issue("agent:logs", "specialist")

@@ -10,7 +10,6 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -26,7 +25,7 @@ from coordinator.hooks.reception import Reception
 from coordinator.progress import silent
 from coordinator.session import Session, open_session
 from coordinator.settings import CoordinatorSettings
-from coordinator.triggers.watching import watch, workflows_in
+from coordinator.triggers.watching import watch
 from coordinator.types import Trigger
 from specialists.errors import SpecialistsError
 
@@ -146,7 +145,7 @@ async def _serve(
                 engine.watch(),
                 reception.tell(lambda case, kind, body: _record(session, case, kind, body)),
                 reception.learn(lambda: person.read("traces__dependencies", {})),
-                watch(workflows_in(Path("workflows")), session.runner, engine.submit, Path.cwd()),
+                watch(session.runner, engine.submit),
             )
         )
         try:

@@ -15,18 +15,17 @@ from coordinator.triggers.folder import FolderWatch
 from coordinator.triggers.mail import MailWatch
 from coordinator.triggers.opening import Opener
 from coordinator.workflows.model import ConditionTrigger, FolderTrigger, MailboxTrigger, Workflow
-from coordinator.workflows.reading import read_file
 from specialists.toolbox import Toolbox, ToolResult
 
 TOKEN_SECONDS = 120
 Watch = ConditionWatch | MailWatch | FolderWatch
 
 
-async def watch(
-    workflows: Iterable[Workflow], runner: CaseRunner, submit: Callable[[str], None], base: Path
-) -> None:
-    """Go on opening cases; paths of workflows are relative to `base`."""
-    found = watches(workflows, runner, submit, base)
+async def watch(runner: CaseRunner, submit: Callable[[str], None]) -> None:
+    """Go on opening cases of the workflows there are; their paths are relative to the folder beside theirs."""
+    library = runner.workflows
+    base = library.folder.absolute().parent if library.folder else Path.cwd()
+    found = watches([source.workflow for source in library.all()], runner, submit, base)
     async with asyncio.TaskGroup() as group:
         for one in found:
             group.create_task(one.run())
@@ -65,8 +64,3 @@ def watches(
             elif isinstance(trigger, FolderTrigger):
                 made.append(FolderWatch(opener, blobs, refused, base))
     return made
-
-
-def workflows_in(folder: Path) -> list[Workflow]:
-    """The workflows whose files lie in a folder; WorkflowInvalid for the first that is wrong."""
-    return [read_file(path).workflow for path in sorted(folder.glob("*.yaml"))]

@@ -22,7 +22,7 @@ Watch = ConditionWatch | MailWatch | FolderWatch
 
 
 async def watch(runner: CaseRunner, submit: Callable[[str], None]) -> None:
-    """Go on opening cases of the workflows there are; their paths are relative to the folder beside theirs."""
+    """Go on opening cases of the workflows there are; paths are relative to their folder's parent."""
     library = runner.workflows
     base = library.folder.absolute().parent if library.folder else Path.cwd()
     found = watches([source.workflow for source in library.all()], runner, submit, base)

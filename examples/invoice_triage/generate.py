@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from generator.kinds import DISCREPANT, HOSTILE, Piece, make_pieces, orders_needed  # noqa: E402
+from generator.kinds import DISCREPANT, HOSTILE, make_pieces, orders_needed  # noqa: E402
 from generator.layouts import LAYOUTS  # noqa: E402
 from generator.world import Invoice, World, make_world  # noqa: E402
 from workspace import lay_out  # noqa: E402
@@ -139,6 +139,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-
-__all__ = ["Piece", "generate", "write_books"]

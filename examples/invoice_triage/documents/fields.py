@@ -298,7 +298,7 @@ def _body_size(rows: Sequence[Row]) -> float:
     return sizes.most_common(1)[0][0] if sizes else 10.0
 
 
-def settle_sums(reading: Reading, lines_total: Decimal) -> dict[str, Found]:
+def settle_sums(reading: Reading) -> dict[str, Found]:
     """The sums that agree with each other; else the last one of each name."""
     gross = reading.sums.get("gross") or reading.sums.get("gross_weak") or []
     for due in reversed(gross):

@@ -6,7 +6,6 @@ import hashlib
 import io
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from pypdf import PdfReader
 from pypdf.errors import PyPdfError
@@ -102,7 +101,7 @@ def _seen(invoice: Invoice, pages: list[list[Run]], buyer: Buyer) -> None:
     invoice.kind = "credit_note" if reading.credit else "invoice"
     invoice.lines = positions(table, mark)
     total = sum((abs(line.amount) for line in invoice.lines), Decimal(0))
-    invoice.facts = {**reading.facts, **{k: _unsigned(v) for k, v in settle_sums(reading, total).items()}}
+    invoice.facts = {**reading.facts, **{k: _unsigned(v) for k, v in settle_sums(reading).items()}}
     invoice.accounts = [one.value for one in reading.accounts]
     invoice.rebate, invoice.freight = _one(reading, "rebate"), _one(reading, "freight")
     _instructions(invoice, table)
@@ -191,8 +190,3 @@ def _one(reading: Reading, name: str) -> Decimal:
 
 def _unsigned(found: Found) -> Found:
     return Found(found.value.lstrip("-"), found.text, found.page, found.x, found.y, found.confidence)
-
-
-def as_dict(invoice: Invoice) -> dict[str, Any]:
-    """The facts by name, as plain text."""
-    return {name: found.value for name, found in invoice.facts.items()}

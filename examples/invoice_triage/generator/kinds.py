@@ -23,13 +23,11 @@ from generator.world import (
     TODAY,
     Invoice,
     Line,
-    Order,
     Supplier,
     World,
     cents,
     invoice_of,
     make_iban,
-    make_order,
     make_supplier,
 )
 
@@ -554,6 +552,3 @@ def make_pieces(
 def orders_needed(honest: int, each: int, hostile: int) -> int:
     """How many open orders a mailbox of that size may use up."""
     return honest + each * len(DISCREPANT) + hostile * len(HOSTILE)
-
-
-__all__ = ["DISCREPANT", "HOSTILE", "Maker", "Order", "Piece", "make_order", "make_pieces", "orders_needed"]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import sqlite3
@@ -65,7 +66,7 @@ class Result:
 
 
 async def triage(files: list[str]) -> list[Triaged]:
-    """Run the workflow for each file, some at once, in the order of arrival."""
+    """Run the workflow for each file, some at once, one day of arrival after the other."""
     from coordinator.session import open_session
     from coordinator.types import Trigger
 
@@ -90,13 +91,15 @@ async def triage(files: list[str]) -> list[Triaged]:
                 print(f"\r{done} of {len(files)} invoices", end="", file=sys.stderr, flush=True)
             return found
 
-        found = await asyncio.gather(*(one(file) for file in files))
+        found = []
+        for _, day in itertools.groupby(files, lambda file: file[:10]):
+            found += await asyncio.gather(*(one(file) for file in day))
         async with session.runner.gateway("") as gateway:
             for each in found:
                 if each.ended in ("paid", "credited"):
                     await trace(gateway, each)
     print(file=sys.stderr)
-    return list(found)
+    return found
 
 
 def _told(file: str, result: Any) -> Triaged:

@@ -38,7 +38,7 @@ def generate(
     inbox.mkdir(parents=True, exist_ok=True)
     truth = {}
     for index, piece in enumerate(pieces, 1):
-        name = f"{index:04d}.pdf"
+        name = f"{piece.day}-{index:04d}.pdf"
         (inbox / name).write_bytes(piece.pdf)
         truth[name] = piece.truth()
     write_books(out / "erp.db", world)

@@ -7,7 +7,7 @@ import random
 import xml.sax.saxutils
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -48,6 +48,7 @@ class Piece:
     settled: dict[str, str] = field(
         default_factory=dict
     )  # what may be paid: supplier, iban, amount, currency
+    day: date = TODAY  # of its arrival
 
     def truth(self) -> dict[str, Any]:
         """As it stands in truth.json."""
@@ -537,7 +538,7 @@ def _other_digits(rng: random.Random, text: str) -> str:
 def make_pieces(
     rng: random.Random, world: World, honest: int, credits: int, each: int, hostile: int
 ) -> list[Piece]:
-    """A mailbox in the order of arrival: what repeats an earlier invoice comes after it."""
+    """A mailbox in the order of arrival: what repeats an earlier invoice comes the day after."""
     maker = Maker(rng, world)
     first = [maker.honest() for _ in range(honest)] + [maker.credit_note() for _ in range(credits)]
     late = {"sent twice", "replay from this mailbox under a new number"}
@@ -546,7 +547,8 @@ def make_pieces(
     early = [make(kind) for make, kind in others if kind not in late]
     mixed = first + early
     rng.shuffle(mixed)
-    return mixed + [make(kind) for make, kind in others if kind in late]
+    repeats = [make(kind) for make, kind in others if kind in late]
+    return mixed + [replace(piece, day=TODAY + timedelta(days=1)) for piece in repeats]
 
 
 def orders_needed(honest: int, each: int, hostile: int) -> int:

@@ -113,12 +113,14 @@ class SharedFlow(Flow):
 
     @contextmanager
     def _hold_slot(self, who: str, at_once: int) -> Iterator[None]:
-        with self._hold(who):
-            yield
-        free = at_once // FREE
-        used = max(0, self._running.get(who, 0) - free)
-        if self._held.get(who, 0) - used > 2 * free:
-            self._give_back(who, used + free)
+        try:
+            with self._hold(who):
+                yield
+        finally:
+            free = at_once // FREE
+            used = max(0, self._running.get(who, 0) - free)
+            if self._held.get(who, 0) - used > 2 * free:
+                self._give_back(who, used + free)
 
     def _give_back(self, who: str, keep: int) -> None:
         self._tidy_later(who)

@@ -239,6 +239,10 @@ class CaseIndex:
         rows = self.db.rows("SELECT id, at, wish, person, reason FROM wishes ORDER BY at")
         return [Wish.model_validate(dict(row)) for row in rows]
 
+    def wished(self, id_: str) -> bool:
+        """Whether something is wanted of a case that nobody has done yet."""
+        return bool(self.db.rows("SELECT 1 FROM wishes WHERE id = ?", id_))
+
     def done(self, wish: Wish) -> None:
         """A wish is fulfilled."""
         self.db.write("DELETE FROM wishes WHERE id = ? AND at = ?", wish.id, wish.at)

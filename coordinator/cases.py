@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from coordinator import deliveries
 from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk, ignore
-from coordinator.errors import CaseUnknown, CoordinatorError
+from coordinator.errors import CaseUnknown, CoordinatorError, UsageError
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import Access, GatewayClient
 from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
@@ -37,6 +37,8 @@ class Go:
     """How a run goes on."""
 
     control: RunControl | None = None  # LangGraph's handle to stop it between two steps (GraphDrained)
+    attempt: int = 0  # beyond 0: calls that an earlier attempt made are made anew
+    step: str = ""  # the step to go again from
 
 
 GO = Go()
@@ -95,6 +97,8 @@ class CaseRunner:
         snapshot = await self._graph.aget_state(self._config(case))
         if snapshot.created_at is None:
             return await self._run(case, self._opening(case, self.index.trigger(case)), go)
+        if go.step:
+            return await self._run(case, None, go, await self._before(case, go.step))
         result = self._result(case, snapshot)
         answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
         if result.waiting and not answers:
@@ -137,12 +141,13 @@ class CaseRunner:
             yield client
 
     @asynccontextmanager
-    async def desk(self, case: str) -> AsyncIterator[Desk]:
+    async def desk(self, case: str, attempt: int = 0) -> AsyncIterator[Desk]:
         """What a run of this case works with."""
         async with self.gateway(case) as gateway:
             yield Desk(
                 case=case,
                 workflow=self.index.trigger(case).workflow,
+                run=f"{case}/again-{attempt}" if attempt else case,
                 access=self.access,
                 roster=self.roster,
                 index=self.index,
@@ -153,17 +158,30 @@ class CaseRunner:
                 tell=self.tell,
             )
 
-    async def _run(self, case: str, given: Any, go: Go = GO) -> CaseResult:
-        with tracing.agent("coordinator", **{tracing.CASE: case}):
-            return await self._ran(case, given, go)
+    async def _before(self, case: str, step: str) -> dict[str, Any]:
+        """The checkpoint from which a step was last begun."""
+        steps: set[str] = set()
+        async for snapshot in self._graph.aget_state_history(self._config(case)):
+            if step in snapshot.next:
+                return {**snapshot.config, "recursion_limit": RECURSION_LIMIT}
+            steps.update(snapshot.next)
+        raise UsageError(
+            f"case {case} has no step {step!r} to go again from: it has {', '.join(sorted(steps)) or 'none'}"
+        )
 
-    async def _ran(self, case: str, given: Any, go: Go) -> CaseResult:
+    async def _run(
+        self, case: str, given: Any, go: Go = GO, config: dict[str, Any] | None = None
+    ) -> CaseResult:
+        with tracing.agent("coordinator", **{tracing.CASE: case}):
+            return await self._ran(case, given, go, config or self._config(case))
+
+    async def _ran(self, case: str, given: Any, go: Go, config: dict[str, Any]) -> CaseResult:
         self.index.update(case, "running")
         try:
-            async with self.desk(case) as desk:
+            async with self.desk(case, go.attempt) as desk:
                 await self._graph.ainvoke(
                     given,
-                    self._config(case),
+                    config,
                     context=desk,
                     version="v2",
                     durability="sync",

@@ -18,6 +18,7 @@ from coordinator.evaluate import commands as evaluate_commands
 GROUP = "pointsman.commands"
 
 Config = Annotated[str | None, typer.Option("--config", help="settings file (default: ./pointsman.toml)")]
+Reason = Annotated[str, typer.Option("--reason", help="why, for the ledger")]
 AsJson = Annotated[bool, typer.Option("--json", help="print JSON")]
 
 
@@ -32,7 +33,7 @@ cases_app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
-    help="List, show, resume and record cases.",
+    help="List, show, watch, steer and record cases.",
 )
 
 
@@ -258,6 +259,62 @@ def resume_case(case: str, as_json: AsJson = False, config: Config = None) -> No
     from coordinator.commands import run_resume
 
     raise typer.Exit(run_resume(case, as_json, config))
+
+
+@cases_app.command("watch")
+def watch_cases(
+    case: Annotated[str | None, typer.Argument(help="one case; without it all of them")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Print what becomes of a case until it ends or waits; exits as it ended."""
+    from coordinator.steering import run_watch
+
+    raise typer.Exit(run_watch(case, as_json, config))
+
+
+@cases_app.command("cancel")
+def cancel_case(case: str, reason: Reason = "", as_json: AsJson = False, config: Config = None) -> None:
+    """End a case where it is: pointsman cases cancel INC-5N283A --reason "known, being mended"."""
+    from coordinator.steering import run_cancel
+
+    run_cancel(case, reason, as_json, config)
+
+
+@cases_app.command("pause")
+def pause_case(case: str, reason: Reason = "", as_json: AsJson = False, config: Config = None) -> None:
+    """Stop a case at the end of its step; `cases retry` has it go on."""
+    from coordinator.steering import run_pause
+
+    run_pause(case, reason, as_json, config)
+
+
+@cases_app.command("retry")
+def retry_case(
+    case: str,
+    step: Annotated[str, typer.Option("--from", help="the step it goes again from")] = "",
+    reason: Reason = "",
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Have a case that failed or ended go on, its calls made anew: pointsman cases retry ID --from plan."""
+    from coordinator.steering import run_retry
+
+    run_retry(case, step, reason, as_json, config)
+
+
+@cases_app.command("backfill")
+def backfill_cases(
+    workflow: Annotated[str, typer.Argument(help="a workflow of ./workflows with a schedule")],
+    since: Annotated[str, typer.Option("--since", help="the first moment, such as 2026-01-01T00:00:00Z")],
+    until: Annotated[str, typer.Option("--until", help="the last moment (default: now)")] = "",
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Open cases for a schedule's past times: pointsman cases backfill nightly --since 2026-01-01."""
+    from coordinator.steering import run_backfill
+
+    run_backfill(workflow, since, until, as_json, config)
 
 
 @cases_app.command("report")

@@ -31,6 +31,7 @@ class Desk:
     """The context of one run; the checkpoint never sees it, so tokens are never stored."""
 
     case: str
+    run: str  # what calls are known by: the case, or an attempt of it
     access: Access
     roster: Roster
     index: CaseIndex
@@ -45,12 +46,12 @@ class Desk:
     async def hand(self, step: str) -> AsyncIterator[Toolbox]:
         """The toolbox of a step that calls a tool: as the workflow's own agent, with a token for the step."""
         agent, task = f"agent:{self.workflow}", f"{self.case}/{step}"
-        token = await self.gateway.issue_token(agent, "workflow", run=self.case, task=task)
+        token = await self.gateway.issue_token(agent, "workflow", run=self.run, task=task)
         toolbox = Toolbox(
             self.access.url,
             token=token,
             case=self.case,
-            run=self.case,
+            run=self.run,
             task=task,
             specialist=self.workflow,
             pool=self.pool,
@@ -63,13 +64,13 @@ class Desk:
         """A toolbox for one specialist and one task, with a token that serves nothing else."""
         lives = max(SPECIALIST_TOKEN_SECONDS, int(self.seconds) + 60)  # it must not end before the deadline
         token = await self.gateway.issue_token(
-            f"agent:{specialist}", ROLE, run=self.case, task=task, seconds=lives
+            f"agent:{specialist}", ROLE, run=self.run, task=task, seconds=lives
         )
         toolbox = Toolbox(
             self.access.url,
             token=token,
             case=self.case,
-            run=self.case,
+            run=self.run,
             task=task,
             specialist=specialist,
             pool=self.pool,

@@ -166,7 +166,7 @@ class Engine:
         from langgraph.errors import GraphDrained
 
         try:
-            result = await self._runner.resume(case, Go(control))
+            result = await self._runner.resume(case, Go(control, legs.attempt, legs.step))
         except (GraphDrained, asyncio.CancelledError) as error:
             return await self._cut(case, leg, error)
         except (CoordinatorError, SpecialistsError) as error:
@@ -212,8 +212,7 @@ class Engine:
             await asyncio.sleep(WISH_SECONDS)
             try:
                 await self._beat()
-                for wish in self._index.wishes():
-                    await self._fulfil(wish)
+                await self._fulfil_all()
                 if time.monotonic() - looked >= LOOK_SECONDS:
                     await self._look()
                     looked = time.monotonic()
@@ -251,6 +250,13 @@ class Engine:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._queue.put_back([self.name])
+
+    async def _fulfil_all(self) -> None:
+        for wish in self._index.wishes():
+            try:
+                await self._fulfil(wish)
+            except (CoordinatorError, SpecialistsError) as error:
+                log.warning("%s: %s by %s is not recorded yet: %s", wish.id, wish.wish, wish.person, error)
 
     async def _fulfil(self, wish: Wish) -> None:
         running = self._running.get(wish.id)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -17,10 +18,14 @@ from coordinator.errors import CoordinatorError, UsageError
 from coordinator.types import Trigger
 
 log = logging.getLogger("coordinator.schedule")
+WORKFLOWS = Path("workflows")  # where the files of a working directory lie
 LATE = timedelta(seconds=60)  # a tick older than this was missed
 MOST_SECONDS = 5.0  # how long at most it sleeps
 MOST_TICKS = 1000  # opened at once for ticks that were missed
 Missed = Literal["skip", "once", "all"]
+
+
+KINDS = {"event": "any", "now": "time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +36,8 @@ class Schedule:
     cron: str
     timezone: str = "UTC"
     missed: Missed = "once"
-    title: str = ""
-    inputs: Mapping[str, Any] = field(default_factory=dict)
+    title: Any = None  # in CEL over `event`, as the workflow file has it
+    inputs: Mapping[str, Any] = field(default_factory=dict)  # likewise
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """The ticks after a moment, up to and with another."""
@@ -49,17 +54,35 @@ class Schedule:
 
     def trigger(self, tick: datetime) -> Trigger:
         """What opens the case of a tick."""
+        from coordinator.workflows.expressions import to_json, value_of
+
         local = tick.astimezone(_zone(self.timezone))
-        title = f"{self.title or self.workflow}, {local:%Y-%m-%d %H:%M} {self.timezone}"
+        known = {"event": {"tick": tick.isoformat(), "date": f"{local:%Y-%m-%d}"}, "now": tick.isoformat()}
+        given = value_of(self.title, KINDS, known) if self.title is not None else self.workflow
+        title = f"{given}, {local:%Y-%m-%d %H:%M} {self.timezone}"
         return Trigger(
             kind="schedule",
             title=title,
             question=title,
             fingerprint=f"schedule {self.workflow}",
             workflow=self.workflow,
-            inputs=dict(self.inputs),
+            inputs={name: to_json(value_of(told, KINDS, known)) for name, told in self.inputs.items()},
             payload={"tick": tick.isoformat(), "cron": self.cron, "timezone": self.timezone},
         )
+
+
+def schedules_in(folder: Path) -> list[Schedule]:
+    """The schedules of the workflow files in a folder; UsageError says what is wrong with one."""
+    from coordinator.workflows.model import ScheduleTrigger
+    from coordinator.workflows.reading import read_file
+
+    workflows = [read_file(path).workflow for path in sorted(folder.glob("*.yaml"))]
+    return [
+        checked(Schedule(w.id, t.schedule, t.timezone, t.missed, t.title, t.inputs))
+        for w in workflows
+        for t in w.triggers
+        if isinstance(t, ScheduleTrigger)
+    ]
 
 
 def checked(schedule: Schedule) -> Schedule:

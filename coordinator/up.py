@@ -23,6 +23,7 @@ from coordinator.hooks.door import door
 from coordinator.hooks.inbox import Inbox
 from coordinator.hooks.reception import Reception
 from coordinator.progress import silent
+from coordinator.schedule import WORKFLOWS, Scheduler, schedules_in
 from coordinator.session import Session, open_session
 from coordinator.settings import CoordinatorSettings
 from coordinator.triggers.watching import watch
@@ -127,6 +128,7 @@ async def _serve(
         async with session.runner.gateway(case) as gateway:
             await deliveries.close(case, gateway)
 
+    scheduler = Scheduler(schedules_in(WORKFLOWS), session.runner.index, engine.submit)
     reception = Reception(settings.hooks, inbox, session.runner.index, opened, finish, closing)
     server = uvicorn.Server(
         uvicorn.Config(
@@ -143,6 +145,7 @@ async def _serve(
         background = asyncio.create_task(
             forever(
                 engine.watch(),
+                scheduler.run(),
                 reception.tell(lambda case, kind, body: _record(session, case, kind, body)),
                 reception.learn(lambda: person.read("traces__dependencies", {})),
                 watch(session.runner, engine.submit),

@@ -8,9 +8,10 @@ import json
 import logging
 import signal
 
-from coordinator.engine import Engine, worker_name
+from coordinator.engine import Engine, forever, worker_name
 from coordinator.errors import SettingsInvalid
 from coordinator.progress import silent
+from coordinator.schedule import WORKFLOWS, Scheduler, schedules_in
 from coordinator.session import open_session
 from coordinator.settings import CoordinatorSettings
 
@@ -37,7 +38,8 @@ async def _work(settings: CoordinatorSettings, workers: int, as_json: bool, conf
         engine = Engine(
             session.runner, workers, name=name, lease=settings.lease_seconds, limits=settings.limits
         )
-        watching = asyncio.create_task(engine.watch())
+        scheduler = Scheduler(schedules_in(WORKFLOWS), session.runner.index, engine.submit)
+        watching = asyncio.create_task(forever(engine.watch(), scheduler.run()))
         try:
             engine.start()
             facts = {"worker": name, "gateway": session.found.url, "at_once": workers}

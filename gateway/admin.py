@@ -38,6 +38,7 @@ STEPS = (
     "hook",
     "delivery",
     "condition",
+    "wish",
 )
 
 

@@ -28,6 +28,15 @@ def own_schema(uri: str) -> str:
     return f"{uri}{'&' if '?' in uri else '?'}options=-csearch_path%3D{name}"
 
 
+def own_database(uri: str) -> str:
+    """The URL of a database of its own on this server."""
+    name = f"t{uuid4().hex[:12]}"
+    with psycopg.connect(uri, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType]
+    before, mark, options = uri.partition("?")
+    return f"{before.rpartition('/')[0]}/{name}{mark}{options}"
+
+
 def run_name() -> str:
     """What this run of the tests is known by, in every worker."""
     return os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid()}")[:12]

@@ -27,6 +27,7 @@ class Workspace:
 
     folder: Path
     started: list[subprocess.Popen] = field(default_factory=list)
+    database: str = ""
 
     @property
     def home(self) -> Path:

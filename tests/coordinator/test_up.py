@@ -222,3 +222,26 @@ def test_a_hook_without_a_secret_or_with_a_short_one_stops_the_start(hooked, mon
         assert done.returncode == 2 and why in done.stderr and "HOOK_SECRET" in done.stderr
     monkeypatch.delenv("HOOK_SECRET")
     assert Path(hooked.folder / "pointsman.toml").is_file() and "HOOK_SECRET" not in os.environ
+
+
+def test_a_case_is_cancelled_while_it_runs_and_tried_again_from_a_step_with_its_calls_made_anew(hooked):
+    hooked.close_door("2")
+    up = start(hooked)
+    [case] = up.opened("alertmanager", notification("thing"))
+    hooked.until(lambda: 2 in hooked.looks())
+    done = hooked.run("cases", "cancel", case, "--reason", "known", "--json")
+    assert json.loads(done.stdout) == {"case": case, "status": "cancelled", "engine": True}, done.stderr
+    assert hooked.run("cases", "cancel", case).returncode == 2
+    hooked.open_door("2")
+    assert hooked.run("cases", "pause", case).returncode == 2
+    assert hooked.run("cases", "retry", case, "--from", "plan").returncode == 0
+    watched = hooked.run("cases", "watch", case)
+    assert watched.returncode == 0 and "delivered" in watched.stdout, watched.stdout
+    assert Counter(hooked.looks())[1] == 2
+    stop(up)
+    assert [(r["body"]["wish"], r["body"]["reason"]) for r in up.records("wish")] == [
+        ("cancel", "known"),
+        ("retry", ""),
+    ]
+    queued = hooked.run("cases", "retry", case, "--from", "nowhere", "--json")
+    assert queued.returncode == 5 and "no_worker" in queued.stdout

@@ -31,7 +31,6 @@ STEPS = (
     "plan",
     "gate",
     "finding",
-    "step",
     "report",
     "closed",
     "alert",

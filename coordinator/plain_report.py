@@ -18,6 +18,7 @@ from coordinator.types import (
     StepRecord,
     Work,
 )
+from coordinator.workflows.expressions import ExpressionFailed
 from coordinator.workflows.model import DeliverStep, GateStep, Workflow
 
 Outcome = Literal["done", "halted", "rejected", "failed"]
@@ -27,9 +28,9 @@ def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange, provenance
     """The report of a case, as its `deliver` step words it."""
     workflow, trigger = workflow_of(state), state["trigger"]
     outcome = outcome_of(workflow, state)
-    given = evaluated(workflow, step, step.summary, state) if step.summary is not None else []
+    given = _worded(workflow, step, step.summary, state, [])
     said = [one_line(str(each)) for each in (given if isinstance(given, list) else [given])]
-    title = evaluated(workflow, step, step.title, state) if step.title is not None else trigger["title"]
+    title = _worded(workflow, step, step.title, state, trigger["title"])
     return Report(
         case=state["case"],
         title=str(title),
@@ -38,7 +39,7 @@ def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange, provenance
         outcome=outcome,
         severity=trigger.get("severity", ""),
         summary=tuple(Sentence(text=text) for text in said or [_in_short(workflow, state, outcome)]),
-        shows=evaluated(workflow, step, dict(step.shows), state),
+        shows={label: _worded(workflow, step, value, state, None) for label, value in step.shows.items()},
         steps=tuple(_line(each, state) for each in workflow.steps if each.id != step.id),
         gates=tuple(_doubts(workflow, state)),
         work=tuple(
@@ -49,6 +50,14 @@ def compose(state: CaseState, step: DeliverStep, ledger: LedgerRange, provenance
         ledger=ledger,
         provenance=provenance,
     )
+
+
+def _worded(workflow: Workflow, step: DeliverStep, given: Any, state: CaseState, otherwise: Any) -> Any:
+    """What the step says; something else where what it needs is not there, since a step failed."""
+    try:
+        return evaluated(workflow, step, given, state) if given is not None else otherwise
+    except ExpressionFailed:
+        return otherwise
 
 
 def outcome_of(workflow: Workflow, state: CaseState) -> Outcome:

@@ -57,7 +57,8 @@ def next_jobs(state: CaseState, seconds: float) -> Due:
     workflow = workflow_of(state)
     due = Due()
     while True:
-        due.settled |= _settled(workflow, {**state, "steps": _records(state, due)})
+        while more := _settled(workflow, {**state, "steps": _records(state, due)}):
+            due.settled |= more
         view: CaseState = {**state, "steps": _records(state, due)}
         fresh = [
             step for step in workflow.steps if step.id not in view["steps"] and _ready(workflow, step, view)

@@ -204,3 +204,20 @@ def test_a_case_cut_off_in_a_step_goes_on_and_repeats_nothing(workspace, write):
     result = json.loads(workspace.run("cases", "resume", workspace.case(), "--json").stdout)
     assert (result["status"], result["report"]["outcome"]) == ("delivered", "done")
     assert workspace.looks().count(1) == 1
+
+
+def test_what_comes_after_a_failed_step_is_stopped_all_along_the_way(run, workspace, write):
+    write(
+        "  - {id: fails, tool: things__look, arguments: {n: \"'many'\"}}\n"
+        + "  - {id: calm, gate: rule, value: fails.call == ''}\n"
+        + "  - {id: again, tool: things__look, arguments: {n: inputs.n}}\n"
+        + "  - {id: told, deliver: report, after: []}\n"
+    )
+    result = run(lambda runner, _: runner.start(opened(runner, n=1)))
+    assert {name: record["status"] for name, record in result.state["steps"].items()} == {
+        "fails": "failed",
+        "calm": "stopped",
+        "again": "stopped",
+        "told": "done",
+    }
+    assert workspace.looks() == []

@@ -15,6 +15,7 @@ RECIPES = {
     "own_specialist": "add-a-specialist.md",
     "own_policy": "add-a-policy.md",
     "local_to_cloud": "modes.md",
+    "workflows": "workflows.md",
 }
 QUOTED = re.compile(r"^```\w+ (examples/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 

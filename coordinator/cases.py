@@ -172,7 +172,8 @@ class CaseRunner:
     async def _run(
         self, case: str, given: Any, go: Go = GO, config: dict[str, Any] | None = None
     ) -> CaseResult:
-        with tracing.agent("coordinator", **{tracing.CASE: case}):
+        told: dict[str, Any] = {tracing.CASE: case}
+        with tracing.agent("coordinator", **told):
             return await self._ran(case, given, go, config or self._config(case))
 
     async def _ran(self, case: str, given: Any, go: Go, config: dict[str, Any]) -> CaseResult:

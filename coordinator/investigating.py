@@ -38,7 +38,7 @@ def _record(job: dict[str, Any], finding: Finding) -> StepRecord:
 
 async def _investigate(task: Task, step: str, desk: Desk) -> Finding:
     """Ask one specialist; whatever happens to it becomes a finding, unless the gateway itself is gone."""
-    told = {tracing.CASE: task.case, tracing.TASK: task.id}
+    told: dict[str, Any] = {tracing.CASE: task.case, tracing.TASK: task.id}
     with tracing.agent(task.specialist, **told) as span:
         finding = await _asked(task, desk)
         if span is not None:

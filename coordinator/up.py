@@ -26,6 +26,7 @@ from coordinator.progress import silent
 from coordinator.schedule import WORKFLOWS, Scheduler, schedules_in
 from coordinator.session import Session, open_session
 from coordinator.settings import CoordinatorSettings
+from coordinator.triggers.events import routes
 from coordinator.triggers.watching import watch
 from coordinator.types import Trigger
 from specialists.errors import SpecialistsError
@@ -128,8 +129,14 @@ async def _serve(
         async with session.runner.gateway(case) as gateway:
             await deliveries.close(case, gateway)
 
+<<<<<<< HEAD
     scheduler = Scheduler(schedules_in(WORKFLOWS), session.runner.index, engine.submit)
     reception = Reception(settings.hooks, inbox, session.runner.index, opened, finish, closing)
+=======
+    reception = Reception(
+        settings.hooks, inbox, session.runner.index, opened, finish, closing, routes(session.runner.workflows)
+    )
+>>>>>>> 1fead77 (Open the workflow that wants an event; say what is wrong with files in tests)
     server = uvicorn.Server(
         uvicorn.Config(
             door(reception, base, lambda token, case: _may_see(session, token, case)),

@@ -17,6 +17,7 @@ from coordinator.hooks.correlation import JOINS, Correlator, neighbours_of, utc_
 from coordinator.hooks.inbox import Inbox, Member
 from coordinator.hooks.types import Alert, Delivery
 from coordinator.settings import Hook
+from coordinator.triggers.events import Route, unrouted
 from coordinator.types import Trigger
 from specialists.errors import SpecialistsError
 
@@ -51,7 +52,9 @@ class Reception:
         opened: Callable[[str], None],
         finish: Callable[[Trigger], Trigger] = lambda one: one,
         closing: Callable[[str], Awaitable[None]] | None = None,
+        route: Route = unrouted,
     ) -> None:
+        self._route = route
         self._closing = closing  # what is done before a case is closed
         self.hooks, self.inbox, self.index, self.opened, self._finish = hooks, inbox, index, opened, finish
         day = timedelta(days=1)
@@ -69,7 +72,7 @@ class Reception:
         if before is not None:
             return before
         now = utc_now()
-        placed = [(self._place(alert, now), alert) for alert in delivery.alerts]
+        placed = [(self._place(alert, now, source), alert) for alert in delivery.alerts]
         return self.inbox.take(delivery, raw, [(case, alert, why) for (case, why), alert in placed if case])
 
     def refused(self, source: str, why: HookRefused) -> None:
@@ -91,12 +94,13 @@ class Reception:
         except TriggerUnreadable as error:
             raise HookRefused(str(error), 400) from None
 
-    def _place(self, alert: Alert, now: datetime) -> tuple[str, str]:
+    def _place(self, alert: Alert, now: datetime, source: str) -> tuple[str, str]:
         held = self.inbox.holding(alert.fingerprint)
         case, why = (held, "the same alert") if held else self.correlator.place(alert, now)
         fresh = not case and alert.status == "firing"
         if fresh:
-            case = self.index.open_case(self._finish(trigger_of([alert])), "queued")
+            opened = self._route(self._finish(trigger_of([alert])), source, alert.body)
+            case = self.index.open_case(opened, "queued")
         if case:
             self.correlator.join(case, alert, now)
         if fresh:
@@ -106,7 +110,13 @@ class Reception:
     def gathered(self, case: str) -> Trigger | None:
         """What opens the run of a case: all its alerts so far; None for a case no alert has opened."""
         members = self.inbox.members(case)
-        return self._finish(trigger_of([m.alert for m in members])) if members else None
+        if not members:
+            return None
+        before, gathered = self.index.trigger(case), self._finish(trigger_of([m.alert for m in members]))
+        if before.workflow == gathered.workflow:
+            return gathered
+        kept = {"workflow": before.workflow, "inputs": before.inputs, "title": before.title}
+        return gathered.model_copy(update=kept)
 
     async def tell(self, record: Record) -> None:
         """Go on writing into the ledger what came, and closing cases whose alerts are all over."""

@@ -168,9 +168,6 @@ def _triggers(source: Source) -> Iterator[Problem]:
         if isinstance(trigger, ConditionTrigger):
             over = check.with_kinds({"result": "any", "text": "string"})
             yield from over.expression(trigger.condition.value, "number", "condition", "value")
-    if workflow.tenant:
-        check = _Check(source, (), outputs.inputs_kinds(workflow), "")
-        yield from check.expression(workflow.tenant, "string", "tenant")
 
 
 class _Check:

@@ -35,7 +35,7 @@ def differences(old: Workflow, new: Workflow) -> list[str]:
 
 
 def _head(old: Workflow, new: Workflow) -> Iterator[str]:
-    for name in ("id", "name", "owner", "description", "priority", "at_once", "tenant"):
+    for name in ("id", "name", "owner", "description"):
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"The workflow's {name.replace('_', ' ')} was {_told(before)} and is {_told(after)}."

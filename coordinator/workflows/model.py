@@ -204,13 +204,6 @@ class GateStep(StepBase):
     by: str = Field(default="", description="ask: the role of the person who decides")
 
 
-class Escalation(Part):
-    """Who else is asked when nobody answers."""
-
-    after: Duration
-    to: str = Field(description="a role")
-
-
 class CheckpointStep(StepBase):
     """Waits for a person with the right to decide; holds no worker while it waits."""
 
@@ -221,8 +214,6 @@ class CheckpointStep(StepBase):
     shows: dict[str, Given] = Field(default={}, description="what is at stake: a label and a value for each")
     by: str = Field(default="", description="the role that decides; policy has the last word")
     edit: dict[StepName, Type] = Field(default={}, description="fields of `shows` that a person may change")
-    remind: Duration | None = None
-    escalate: Escalation | None = None
     expires: Duration = timedelta(hours=24)
     on_reject: Literal["stop", "continue"] = "stop"
 
@@ -234,7 +225,6 @@ class DeliverStep(StepBase):
     title: Given = None
     summary: Given = Field(default=None, description="one sentence, or a list of sentences")
     shows: dict[str, Given] = {}
-    formats: tuple[Literal["markdown", "json", "html", "pdf"], ...] = ("markdown", "json")
 
 
 def _kind_of(told: Any) -> str | None:
@@ -367,11 +357,6 @@ class Workflow(Part):
     triggers: tuple[AnyTrigger, ...] = ()
     inputs: dict[StepName, Input] = {}
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MOST_STEPS)]
-    priority: int = Field(default=5, ge=1, le=9, description="1 is the most urgent")
-    at_once: int | None = Field(
-        default=None, ge=1, description="at most so many cases of it at the same time"
-    )
-    tenant: Cel | None = Field(default=None, description="over `inputs`: whose case it is")
 
     def step(self, id_: str) -> Any:
         """The step of this id."""

@@ -1,4 +1,4 @@
-"""A workflow, then a changed threshold, then a further step: each file of docs/workflows.md does what it says."""
+"""A workflow, a changed threshold, a further step: each file of docs/workflows.md does what it says."""
 
 from __future__ import annotations
 

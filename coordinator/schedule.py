@@ -7,7 +7,6 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,14 +15,13 @@ from croniter import croniter
 from coordinator.case_index import CaseIndex
 from coordinator.errors import CoordinatorError, UsageError
 from coordinator.types import Trigger
+from coordinator.workflows.library import Library
 
 log = logging.getLogger("coordinator.schedule")
-WORKFLOWS = Path("workflows")  # where the files of a working directory lie
 LATE = timedelta(seconds=60)  # a tick older than this was missed
 MOST_SECONDS = 5.0  # how long at most it sleeps
 MOST_TICKS = 1000  # opened at once for ticks that were missed
 Missed = Literal["skip", "once", "all"]
-
 
 KINDS = {"event": "any", "now": "time"}
 
@@ -71,12 +69,11 @@ class Schedule:
         )
 
 
-def schedules_in(folder: Path) -> list[Schedule]:
-    """The schedules of the workflow files in a folder; UsageError says what is wrong with one."""
+def schedules_in(library: Library) -> list[Schedule]:
+    """The schedules of the workflows there are; UsageError says what is wrong with one."""
     from coordinator.workflows.model import ScheduleTrigger
-    from coordinator.workflows.reading import read_file
 
-    workflows = [read_file(path).workflow for path in sorted(folder.glob("*.yaml"))]
+    workflows = [source.workflow for source in library.all()]
     return [
         checked(Schedule(w.id, t.schedule, t.timezone, t.missed, t.title, t.inputs))
         for w in workflows

@@ -11,9 +11,10 @@ from itertools import islice
 from coordinator.case_index import ENDED, CaseIndex, CaseRow, open_index
 from coordinator.errors import CoordinatorError, UsageError
 from coordinator.private_gateway import login_name
-from coordinator.schedule import MOST_TICKS, WORKFLOWS, open_ticks, schedules_in
+from coordinator.schedule import MOST_TICKS, open_ticks, schedules_in
 from coordinator.settings import CoordinatorSettings
 from coordinator.trigger import when
+from coordinator.workflows.library import Library
 
 LOOK_SECONDS = 0.5
 PATIENCE_SECONDS = 10.0
@@ -99,9 +100,10 @@ def _steer(
 
 def run_backfill(workflow: str, since: str, until: str, as_json: bool, config: str | None) -> None:
     """Open a case for every past tick of a workflow's schedules that has none; engines run them."""
-    found = [schedule for schedule in schedules_in(WORKFLOWS) if schedule.workflow == workflow]
+    folder = CoordinatorSettings.load(config).workflow_folder(config)
+    found = [schedule for schedule in schedules_in(Library(folder)) if schedule.workflow == workflow]
     if not found:
-        raise UsageError(f"no workflow {workflow!r} with a schedule in ./{WORKFLOWS}: see its triggers")
+        raise UsageError(f"no workflow {workflow!r} with a schedule in {folder}: see its triggers")
     start, end = when(since), when(until) or datetime.now(UTC)
     if start is None or start >= end:
         raise UsageError(f"nothing lies between {since!r} and {end.isoformat()}: name an earlier --since")

@@ -23,7 +23,7 @@ from coordinator.hooks.door import door
 from coordinator.hooks.inbox import Inbox
 from coordinator.hooks.reception import Reception
 from coordinator.progress import silent
-from coordinator.schedule import WORKFLOWS, Scheduler, schedules_in
+from coordinator.schedule import Scheduler, schedules_in
 from coordinator.session import Session, open_session
 from coordinator.settings import CoordinatorSettings
 from coordinator.triggers.events import routes
@@ -129,14 +129,10 @@ async def _serve(
         async with session.runner.gateway(case) as gateway:
             await deliveries.close(case, gateway)
 
-<<<<<<< HEAD
-    scheduler = Scheduler(schedules_in(WORKFLOWS), session.runner.index, engine.submit)
-    reception = Reception(settings.hooks, inbox, session.runner.index, opened, finish, closing)
-=======
+    scheduler = Scheduler(schedules_in(session.runner.workflows), session.runner.index, engine.submit)
     reception = Reception(
         settings.hooks, inbox, session.runner.index, opened, finish, closing, routes(session.runner.workflows)
     )
->>>>>>> 1fead77 (Open the workflow that wants an event; say what is wrong with files in tests)
     server = uvicorn.Server(
         uvicorn.Config(
             door(reception, base, lambda token, case: _may_see(session, token, case)),

@@ -11,7 +11,7 @@ import signal
 from coordinator.engine import Engine, forever, worker_name
 from coordinator.errors import SettingsInvalid
 from coordinator.progress import silent
-from coordinator.schedule import WORKFLOWS, Scheduler, schedules_in
+from coordinator.schedule import Scheduler, schedules_in
 from coordinator.session import open_session
 from coordinator.settings import CoordinatorSettings
 
@@ -38,7 +38,7 @@ async def _work(settings: CoordinatorSettings, workers: int, as_json: bool, conf
         engine = Engine(
             session.runner, workers, name=name, lease=settings.lease_seconds, limits=settings.limits
         )
-        scheduler = Scheduler(schedules_in(WORKFLOWS), session.runner.index, engine.submit)
+        scheduler = Scheduler(schedules_in(session.runner.workflows), session.runner.index, engine.submit)
         watching = asyncio.create_task(forever(engine.watch(), scheduler.run()))
         try:
             engine.start()

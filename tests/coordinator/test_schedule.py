@@ -9,6 +9,7 @@ import pytest
 from coordinator.case_index import CaseIndex
 from coordinator.errors import UsageError
 from coordinator.schedule import Schedule, Scheduler, checked, schedules_in
+from coordinator.workflows.library import Library
 
 BERLIN = Schedule("nightly", "30 2 * * *", "Europe/Berlin")
 
@@ -61,7 +62,7 @@ def test_a_workflow_file_says_when_it_runs_and_with_what(tmp_path: Path):
         "    inputs: {day: 'event.date'}\n"
         "steps:\n  - id: look\n    specialist: metrics\n  - id: out\n    deliver: report\n"
     )
-    [schedule] = schedules_in(tmp_path)
+    [schedule] = schedules_in(Library(tmp_path))
     [friday, monday] = schedule.ticks(at("2026-10-23"), at("2026-10-26T12:00"))
     assert (friday, monday) == (at("2026-10-23T05:00"), at("2026-10-26T06:00"))
     opened = schedule.trigger(monday)

@@ -31,6 +31,7 @@ STEPS = (
     "plan",
     "gate",
     "finding",
+    "step",
     "report",
     "closed",
     "alert",

@@ -78,3 +78,22 @@ def test_an_action_cut_off_by_a_crash_is_not_done_again_without_a_new_word(works
     [after] = result["report"]["proposals"]
     assert (result["status"], after["action"]["status"]) == ("waiting", "pending")
     assert after["action"]["approval"] != before["action"]["approval"]
+
+
+def test_gateway_and_coordinator_may_both_die_while_a_person_thinks(workspace):
+    gateway = workspace.start("gateway", "--port", "0")
+    workspace.until((workspace.home / "gateway.json").exists)
+    asked = json.loads(workspace.run("triage", "alert.json", "--json").stdout)  # this coordinator has ended
+    [proposal] = asked["report"]["proposals"]
+    gateway.send_signal(signal.SIGKILL)
+    gateway.wait()
+
+    granted = workspace.run("approvals", "grant", proposal["action"]["approval"], "--reason", "as proposed")
+    assert granted.returncode == 0, granted.stderr
+    assert workspace.mends() == []
+    first = json.loads(workspace.run("cases", "resume", asked["case"], "--json").stdout)
+    again = json.loads(workspace.run("cases", "resume", asked["case"], "--json").stdout)
+
+    assert workspace.mends() == [1]
+    assert first["report"]["outcome"] == "recovered" and again["report"] == first["report"]
+    assert json.loads(workspace.run("audit", "verify", "--json").stdout)["ok"]

@@ -65,8 +65,7 @@ async def look(workflow: Workflow, step: GateStep, state: CaseState, desk: Desk)
     if passes or step.otherwise != "ask":
         return record
     job = ask_job(step.id, step.text or text, {"gate": step.gate, **figures}, step)
-    asked: StepRecord = (await call(job, desk))["steps"][step.id]
-    asked["outputs"] = {**asked.get("outputs", {}), **left}
+    asked: StepRecord = (await call({**job, "keep": left}, desk))["steps"][step.id]
     return asked
 
 

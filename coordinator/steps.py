@@ -26,6 +26,8 @@ async def call(job: dict[str, Any], desk: Desk) -> dict[str, Any]:
         record = _refused(answer)
     else:
         record = await _tried(job, desk)
+    if kept := job.get("keep"):  # what the gate measured, beside what a person decided about it
+        record["outputs"] = {**kept, **record.get("outputs", {})}
     if record["status"] != "asked":
         await desk.gateway.record_step("step", _told(job, record))
     return {"steps": {job["step"]: record}}

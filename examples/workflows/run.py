@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+RECORDING = str(HERE.parent / "incident_triage" / "recording")
 sys.path.insert(0, str(HERE.parent))
 
 from walk import Walk, walk  # noqa: E402
@@ -16,6 +17,7 @@ def main() -> None:
     """Run the three versions of the file as a person would."""
     with walk() as person:
         person.pointsman("init")
+        person.environment["POINTSMAN_GATEWAY__RECORDING"] = RECORDING
         with person.gateway():
             check(person)
 

@@ -91,6 +91,8 @@ def test_a_doubt_waits_for_a_person_who_sees_the_figures(run, workspace, write):
     seen, done = run(act)
     assert seen["arguments"]["shows"] == {"gate": "volume", "value": 7.0, "least": None, "most": 5.0}
     assert workspace.looks() == [7, 107] and done.report.outcome == "done"
+    left = done.state["steps"]["limit"]["outputs"]
+    assert (left["outcome"], left["decision"], left["reason"]) == ("doubt", "approved", "looked at it")
     assert [d.gate for d in done.report.gates] == []
 
 
@@ -211,7 +213,7 @@ def test_what_comes_after_a_failed_step_is_stopped_all_along_the_way(run, worksp
         "  - {id: fails, tool: things__look, arguments: {n: \"'many'\"}}\n"
         + "  - {id: calm, gate: rule, value: fails.call == ''}\n"
         + "  - {id: again, tool: things__look, arguments: {n: inputs.n}}\n"
-        + "  - {id: told, deliver: report, after: []}\n"
+        + "  - {id: told, deliver: report, title: \"'Call ' + fails.call\"}\n"
     )
     result = run(lambda runner, _: runner.start(opened(runner, n=1)))
     assert {name: record["status"] for name, record in result.state["steps"].items()} == {

@@ -67,13 +67,14 @@ async def measure(name: str, tasks: int, url: str) -> dict[str, Any]:
     settings = SpecialistsSettings(specialists={name: Remote(mode="remote", url=url)})
     here, there = Roster(SpecialistsSettings()).specialist(name), Roster(settings).specialist(name)
     figures: dict[str, Any] = {"local": [], "remote": []}
-    async with open_session(None, recording) as session, session.runner.desk("bench") as desk:
+    async with (
+        open_session(None, recording) as session,
+        session.runner.desk(case := session.runner.index.open_case(opened)) as desk,
+    ):
         for n in range(tasks + WARM):
             for place, specialist in (("local", here), ("remote", there)):
-                id_ = f"bench/{place}-{n}/{name}"
-                task = Task(
-                    id=id_, case="bench", specialist=name, question=opened.question, scope=opened.scope
-                )
+                id_ = f"{case}/{place}-{n}/{name}"
+                task = Task(id=id_, case=case, specialist=name, question=opened.question, scope=opened.scope)
                 async with desk.toolbox(name, id_) as toolbox:
                     before, started = cpu(), time.perf_counter()
                     events = [event async for event in investigate_checked(specialist, task, toolbox)]

@@ -22,11 +22,23 @@ OUTCOMES = {
 
 def markdown(report: Report) -> str:
     """The whole report."""
-    if report.steps:
-        return plain(report)
     sections = [
         _head(report),
         _section("Summary", [_said(s) for s in report.summary]),
+        *(_stepwise(report) if report.steps else _weighed(report)),
+        _section("Who worked on it", _work(report)),
+        _section("Data used", _data(report)),
+        _section("Versions", _versions(report)),
+        _section("Decisions", _decisions(report)),
+        _section("Evidence", _evidence(report)),
+        _section("Ledger", [_ledger(report)]),
+    ]
+    return "\n\n".join(s for s in sections if s) + "\n"
+
+
+def _weighed(report: Report) -> list[str]:
+    """What a workflow that weighs hypotheses found."""
+    return [
         _section("Since when, how bad, how far", _extent(report)),
         _section("Most likely cause", _cause(report)),
         _section("What else was considered, and why not", [f"- {_said(s)}" for s in report.considered]),
@@ -36,34 +48,17 @@ def markdown(report: Report) -> str:
         _section("Guidance", _guidance(report)),
         _section("Doubts and what could not be seen", _doubts(report)),
         _section("Approvals", _approvals(report)),
-        _section("Who worked on it", _work(report)),
-        _section("Data used", _data(report)),
-        _section("Versions", _versions(report)),
-        _section("Decisions", _decisions(report)),
-        _section("Evidence", _evidence(report)),
-        _section("Ledger", [_ledger(report)]),
     ]
-    return "\n\n".join(s for s in sections if s) + "\n"
 
 
-def plain(report: Report) -> str:
-    """The report of a workflow that weighs no hypotheses: what it found, step by step."""
-    sections = [
-        _head(report),
-        _section("Summary", [_said(s) for s in report.summary]),
-        _section(
-            "What it is about", [f"- {label}: {_shown(value)}" for label, value in report.shows.items()]
-        ),
+def _stepwise(report: Report) -> list[str]:
+    """What any other workflow found, step by step."""
+    about = [f"- {label}: {_shown(value)}" for label, value in report.shows.items()]
+    return [
+        _section("What it is about", about),
         _section("Steps", _steps(report)),
         _section("Doubts", _doubts(report)),
-        _section("Who worked on it", _work(report)),
-        _section("Data used", _data(report)),
-        _section("Versions", _versions(report)),
-        _section("Decisions", _decisions(report)),
-        _section("Evidence", _evidence(report)),
-        _section("Ledger", [_ledger(report)]),
     ]
-    return "\n\n".join(s for s in sections if s) + "\n"
 
 
 def _shown(value: object) -> str:

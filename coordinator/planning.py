@@ -68,7 +68,7 @@ def next_jobs(state: CaseState, seconds: float) -> Due:
         for step in fresh:
             _begin(workflow, step, view, seconds, due)
     view = {**state, "steps": _records(state, due)}
-    due.jobs += _again(workflow, view, seconds)
+    due.jobs += _again(view)
     if due.work:
         return due
     if waits := _waits(view):
@@ -197,7 +197,7 @@ def _job(workflow: Workflow, step: Any, part: str, item: Any, state: CaseState, 
     key = f"{step.id}/{part}" if part else step.id
     if isinstance(step, SpecialistStep):
         name = part if step.specialist == EVERYBODY else step.specialist
-        asked = step.question if step.question is not None else None
+        asked = step.question
         question = str(evaluated(workflow, step, asked, state, item)) if asked is not None else ""
         act = item if isinstance(item, Action) else None
         limit = step.timeout.total_seconds() if step.timeout else seconds
@@ -251,7 +251,7 @@ def ask_job(key: str, question: str, shows: dict[str, Any], step: Any) -> Job:
     }
 
 
-def _again(workflow: Workflow, state: CaseState, seconds: float) -> Iterator[Job]:
+def _again(state: CaseState) -> Iterator[Job]:
     """The calls that were held and are decided now, to be made again, or to be settled without."""
     answers = decided(state)
     for record in state.get("steps", {}).values():

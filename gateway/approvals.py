@@ -278,6 +278,11 @@ def _may_grant(asked: Approval, by: Subject) -> None:
 
 def _check_edit(asked: Approval, edit: dict[str, Any]) -> None:
     """Refuse a change of what a checkpoint does not let a person change, or to a value of another type."""
+    if edit and asked.needed > 1:
+        raise ApprovalError(
+            f"{asked.id} needs {asked.needed} persons, who have to agree to the same, so nothing is changed; "
+            "deny it, and have it asked again with the other value"
+        )
     allowed = asked.arguments.get("edit", {}) if asked.tool == CHECKPOINT else {}
     for name, value in edit.items():
         if name not in allowed:

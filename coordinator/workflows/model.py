@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
@@ -227,9 +228,14 @@ class DeliverStep(StepBase):
     shows: dict[str, Given] = {}
 
 
-def _kind_of(told: Any) -> str | None:
-    keys = told if isinstance(told, dict) else getattr(type(told), "model_fields", {})
-    return next((kind for kind in KINDS if kind in keys), None)
+def _which(kinds: tuple[str, ...]) -> Callable[[Any], str | None]:
+    """Tells which of these kinds something is, by the one key that only this kind has."""
+
+    def which(told: Any) -> str | None:
+        keys = told if isinstance(told, dict) else getattr(type(told), "model_fields", {})
+        return next((kind for kind in kinds if kind in keys), None)
+
+    return which
 
 
 Step = Annotated[
@@ -239,7 +245,7 @@ Step = Annotated[
     | Annotated[CheckpointStep, Tag("checkpoint")]
     | Annotated[DeliverStep, Tag("deliver")],
     Discriminator(
-        _kind_of,
+        _which(KINDS),
         custom_error_type="step_kind",
         custom_error_message="a step is one of: specialist, tool, gate, checkpoint, deliver",
     ),
@@ -328,11 +334,6 @@ class FolderTrigger(TriggerBase):
     when: Cel | None = None
 
 
-def _trigger_of(told: Any) -> str | None:
-    keys = told if isinstance(told, dict) else getattr(type(told), "model_fields", {})
-    return next((kind for kind in TRIGGERS if kind in keys), None)
-
-
 AnyTrigger = Annotated[
     Annotated[EventTrigger, Tag("event")]
     | Annotated[ScheduleTrigger, Tag("schedule")]
@@ -340,7 +341,7 @@ AnyTrigger = Annotated[
     | Annotated[MailboxTrigger, Tag("mailbox")]
     | Annotated[FolderTrigger, Tag("folder")],
     Discriminator(
-        _trigger_of,
+        _which(TRIGGERS),
         custom_error_type="trigger_kind",
         custom_error_message="a trigger is one of: event, schedule, condition, mailbox, folder",
     ),

@@ -41,6 +41,16 @@ async def decide(runner, result, tool="gateway__grant_approval", **more):
         return await person.read(tool, {"id": action.approval, "reason": "looked at it", **more})
 
 
+def add_rule(workspace, rule):
+    """Decide by the shipped policy and this rule."""
+    policy = workspace.folder / "policy"
+    policy.mkdir()
+    (policy / "more.cedar").write_text(rule)
+    (policy / "default.cedar").write_text(workspace.shipped_policy())
+    toml = workspace.folder / "pointsman.toml"
+    toml.write_text(toml.read_text().replace("port = 0", 'port = 0\npolicy = "policy"'))
+
+
 def lines(result):
     return {line.step: (line.status, line.text) for line in result.report.steps}
 
@@ -140,14 +150,7 @@ def test_a_rejection_stops_or_is_taken_into_account(run, workspace, write, then,
 
 def test_what_changes_things_waits_for_consent_and_runs_once(run, workspace, write):
     write("  - {id: mend, tool: things__mend, arguments: {n: inputs.n}}\n  - {id: told, deliver: report}\n")
-    policy = workspace.folder / "policy"
-    policy.mkdir()
-    rule = 'permit (principal == Agent::"repair", action in Action::"request", resource);'
-    (policy / "more.cedar").write_text(rule)
-    shipped = workspace.shipped_policy()
-    (policy / "default.cedar").write_text(shipped)
-    toml = workspace.folder / "pointsman.toml"
-    toml.write_text(toml.read_text().replace("port = 0", 'port = 0\npolicy = "policy"'))
+    add_rule(workspace, 'permit (principal == Agent::"repair", action in Action::"request", resource);')
 
     async def act(runner, _):
         asked = await runner.start(opened(runner, n=4))
@@ -223,3 +226,17 @@ def test_what_comes_after_a_failed_step_is_stopped_all_along_the_way(run, worksp
         "told": "done",
     }
     assert workspace.looks() == []
+
+
+def test_where_several_persons_have_to_agree_none_of_them_changes_what_the_others_saw(run, workspace, write):
+    write("  - {id: release, checkpoint: Go on, shows: {m: inputs.n}, edit: {m: integer}}\n")
+    action = 'Action::"request/gateway__pass_checkpoint"'
+    add_rule(workspace, f'@approvals("2") permit (principal is Agent, action == {action}, resource);')
+
+    async def act(runner, _):
+        asked = await runner.start(opened(runner, n=1))
+        with pytest.raises(Exception, match="needs 2 persons, who have to agree to the same"):
+            await decide(runner, asked, edit={"m": 30})
+        return await decide(runner, asked)
+
+    assert (run(act)["status"], workspace.looks()) == ("pending", [])

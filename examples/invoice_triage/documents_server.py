@@ -76,6 +76,26 @@ class Problem(BaseModel):
     page: int
 
 
+class Pointed(BaseModel):
+    """The words of the page in which another reader found a field."""
+
+    field: str
+    words: str
+
+
+Words = Annotated[
+    tuple[Pointed, ...],
+    Field(description="What another reader found, field by field; taken where the labels tell nothing."),
+]
+
+
+class PageText(BaseModel):
+    """What a reader of the page sees."""
+
+    file: str
+    text: str
+
+
 class Extracted(BaseModel):
     """An invoice as it was read."""
 
@@ -110,9 +130,16 @@ def build(inbox: Path, buyer: Buyer = BUYER) -> ToolServer:
         return reply("\n".join([f"{len(files)} files", *files]), Inbox(files=files))
 
     @server.tool(annotations=READ)
-    def extract(file: FileName) -> Annotated[CallToolResult, Extracted]:
-        """Read the fields and positions of an invoice with their places, and check that they fit together."""
+    def page_text(file: FileName) -> Annotated[CallToolResult, PageText]:
+        """The text of an invoice as a person sees it, row by row; what is hidden is left out."""
         invoice = read_invoice(_read(inbox, file), buyer)
+        text = clip(invoice.text, TEXT_LIMIT)
+        return reply(text, PageText(file=file, text=text))
+
+    @server.tool(annotations=READ)
+    def extract(file: FileName, pointed: Words = ()) -> Annotated[CallToolResult, Extracted]:
+        """Read the fields and positions of an invoice with their places, and check that they fit together."""
+        invoice = read_invoice(_read(inbox, file), buyer, {one.field: one.words for one in pointed})
         extracted = _extracted(file, invoice)
         return reply(_words(extracted), extracted)
 

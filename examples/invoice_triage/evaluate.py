@@ -2,6 +2,7 @@
 
     python examples/invoice_triage/evaluate.py --seed 7
     python examples/invoice_triage/evaluate.py --seed 8 --seed 9 --json
+    python examples/invoice_triage/evaluate.py --seed 7 --base-url http://127.0.0.1:11434/v1 --model llama3.1
 
 Exits 1 if a payment is wrong, an invoice that a person should see went by, fewer than 80 % of the honest
 ones went straight through, or a payment has no ledger records.
@@ -85,7 +86,7 @@ async def triage(files: list[str]) -> list[Triaged]:
                     workflow=WORKFLOW,
                     inputs={"file": file},
                 )
-                found = _told(file, await session.runner.start(opened))
+                found = told(file, await session.runner.start(opened))
             done += 1
             if done % 20 == 0 or done == len(files):
                 print(f"\r{done} of {len(files)} invoices", end="", file=sys.stderr, flush=True)
@@ -102,7 +103,8 @@ async def triage(files: list[str]) -> list[Triaged]:
     return found
 
 
-def _told(file: str, result: Any) -> Triaged:
+def told(file: str, result: Any) -> Triaged:
+    """What became of an invoice, out of its case."""
     steps = result.state.get("steps", {})
     left = {name: record.get("outputs", {}) for name, record in steps.items()}
     waits = [action.tool for wait in result.waiting for action in wait.actions]
@@ -124,8 +126,23 @@ def _told(file: str, result: Any) -> Triaged:
     )
 
 
-def evaluate(directory: Path, seed: int, without: Collection[str] = (), **sizes: int) -> Result:
-    """Make a mailbox, triage it without these kinds, look up every payment in books and ledger."""
+def ask_model(base_url: str, model: str) -> None:
+    """Have a model read every page too, in the directory that we are in."""
+    cloud = ("--mode", "cloud", "--base-url", base_url, "--model", model)
+    subprocess.run([POINTSMAN, "specialists", "set", "invoice-reader", *cloud], check=True, timeout=60)
+
+
+def evaluate(
+    directory: Path,
+    seed: int,
+    without: Collection[str] = (),
+    reader: tuple[str, str] | None = None,
+    **sizes: int,
+) -> Result:
+    """Make a mailbox, triage it without these kinds, look up every payment in books and ledger.
+
+    `reader` is base URL and name of a model that reads every page too.
+    """
     generate(directory, seed, **sizes)
     lay_out(directory)
     truth = json.loads((directory / "truth.json").read_text())
@@ -134,6 +151,8 @@ def evaluate(directory: Path, seed: int, without: Collection[str] = (), **sizes:
     os.environ.update(POINTSMAN_HOME=str(directory / "home"), XDG_STATE_HOME=str(directory / "state"))
     started = time.monotonic()
     with chdir(directory):
+        if reader:
+            ask_model(*reader)
         triaged = asyncio.run(triage(files))
         seconds = time.monotonic() - started
         payments, untraced = settle(directory, triaged)
@@ -297,12 +316,17 @@ def main() -> int:
         description=__doc__.splitlines()[0], epilog="Example: evaluate.py --seed 7"
     )
     parser.add_argument("--seed", type=int, action="append", help="may be given several times; else 1")
+    parser.add_argument("--base-url", help="an OpenAI-compatible endpoint whose model reads every page too")
+    parser.add_argument("--model", help="its name there; the key stands in OPENAI_API_KEY")
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()
+    if bool(given.base_url) != bool(given.model):
+        parser.error("--base-url and --model go together")
+    reader = (given.base_url, given.model) if given.model else None
     good = True
     for seed in given.seed or [1]:
         with tempfile.TemporaryDirectory(prefix="invoices-") as directory:
-            figures = summary(evaluate(Path(directory), seed))
+            figures = summary(evaluate(Path(directory), seed, reader=reader))
         good &= fine(figures)
         if given.json:
             print(json.dumps({"seed": seed, **figures}, ensure_ascii=False))

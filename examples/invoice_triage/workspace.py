@@ -15,6 +15,10 @@ SETTINGS = """[gateway]
 servers = "mcp.json"
 policy = "policy"
 port = 0
+
+[specialists.invoice-reader]
+class = "reader:InvoiceReader"
+mode = "local"                 # or "cloud", with base_url, model and provider: docs/modes.md
 """
 
 
@@ -42,5 +46,6 @@ def lay_out(directory: Path) -> None:
     subprocess.run([POINTSMAN, "init", str(directory)], check=True, capture_output=True, timeout=60)
     (directory / "pointsman.toml").write_text(SETTINGS)
     (directory / "mcp.json").write_text(json.dumps(servers(directory), indent=2) + "\n")
+    shutil.copy(HERE / "reader.py", directory)
     shutil.copytree(HERE / "policy", directory / "policy", dirs_exist_ok=True)
     shutil.copytree(HERE / "workflows", directory / "workflows", dirs_exist_ok=True)

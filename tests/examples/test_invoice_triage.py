@@ -93,6 +93,22 @@ async def test_honest_invoices_raise_no_doubt(extracted, truth):
     assert len(doubted) <= 1, doubted
 
 
+async def test_two_readers_who_differ_are_told_and_words_beside_the_page_count_for_nothing(
+    mailbox, extracted
+):
+    file, read = next(
+        (n, one) for n, one in extracted.items() if not one["problems"] and one["fields"]["due"]
+    )
+    server = documents_server.build(mailbox / "inbox")
+    due, gross = read["places"]["due"]["text"], read["places"]["gross"]["text"]
+    agrees = await ask(server, "extract", file=file, pointed=[{"field": "gross", "words": gross}])
+    pointed = [{"field": "date", "words": due.rpartition(": ")[2]}, {"field": "iban", "words": ACCOUNT}]
+    differs = await ask(server, "extract", file=file, pointed=pointed)
+    assert agrees == read
+    assert [one["code"] for one in differs["problems"]] == ["readers_differ"]
+    assert differs["fields"] == read["fields"] and differs["accounts"] == read["accounts"]
+
+
 HIDDEN = {
     "instructions in white": "hidden_text",
     "instructions in tiny print": "hidden_text",

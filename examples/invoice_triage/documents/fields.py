@@ -73,7 +73,7 @@ def read_fields(rows: Sequence[Row], mark: str, buyer: Buyer) -> Reading:
     labels = list(_labels(rows))
     taken = {(label.row, label.index) for label in labels if not label.rest}
     for name in (*_IDS, *_DATES):
-        parse = _parse_id if name in _IDS else _parse_date
+        parse = parser(name, mark)
         candidates = [
             f for label in labels if label.name == name and (f := _value(rows, label, taken, parse))
         ]
@@ -83,8 +83,7 @@ def read_fields(rows: Sequence[Row], mark: str, buyer: Buyer) -> Reading:
         found = [
             value
             for label in labels
-            if label.name == name
-            and (value := _value(rows, label, taken, lambda text: _parse_money(text, mark)))
+            if label.name == name and (value := _value(rows, label, taken, parser(name, mark)))
         ]
         if found:
             reading.sums[name] = found
@@ -186,6 +185,20 @@ def _parse_date(text: str) -> str:
 def _parse_money(text: str, mark: str) -> str:
     read = money(text, mark)
     return str(read[0]) if read else ""
+
+
+def parser(name: str, mark: str) -> Parse:
+    """How the words of a field become its value: the empty string where they are none."""
+    if name in _IDS:
+        return _parse_id
+    if name in _DATES:
+        return _parse_date
+    if name in SUM_LABELS:
+        return lambda text: _parse_money(text, mark)
+    first = {"iban": ibans, "vat_id": vat_ids}.get(name)
+    if first:
+        return lambda text: next(iter(first(text)), "")
+    return flat if name == "supplier" else lambda text: CURRENCIES.get(flat(text), "")
 
 
 def _only_currency(text: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -16,6 +17,7 @@ from documents.labels import ORDERS_TO_MACHINES
 from documents.layout import Row, rows
 from documents.lines import Position, positions
 from documents.page import Run, UnreadablePage, layers_off, read_page
+from documents.pointed import differing, fill, found_there
 from documents.values import decimal_mark, flat, fold, iban_is_valid
 
 MOST_PAGES = 30
@@ -49,8 +51,11 @@ class Invoice:
     text: str = ""
 
 
-def read_invoice(pdf: bytes, buyer: Buyer) -> Invoice:
-    """Read an invoice; whatever hinders that, or does not fit, is a doubt and never an exception."""
+def read_invoice(pdf: bytes, buyer: Buyer, pointed: Mapping[str, str] | None = None) -> Invoice:
+    """Read an invoice; whatever hinders that, or does not fit, is a doubt and never an exception.
+
+    `pointed` has, by field, the words of the page that another reader found it in.
+    """
     invoice = Invoice(hashlib.sha256(pdf).hexdigest())
     if len(pdf) > MOST_BYTES:
         return _unreadable(invoice, f"{len(pdf)} bytes; at most {MOST_BYTES} are read")
@@ -75,7 +80,7 @@ def read_invoice(pdf: bytes, buyer: Buyer) -> Invoice:
         RecursionError,
     ) as error:
         return _unreadable(invoice, f"{type(error).__name__}: {str(error)[:200]}")
-    _seen(invoice, runs, buyer)
+    _seen(invoice, runs, buyer, pointed or {})
     if active:
         invoice.doubts.append(Doubt("active_content", f"the file holds {active}, which no invoice needs"))
     _compare_attached(invoice, attached)
@@ -87,7 +92,7 @@ def _unreadable(invoice: Invoice, why: str) -> Invoice:
     return invoice
 
 
-def _seen(invoice: Invoice, pages: list[list[Run]], buyer: Buyer) -> None:
+def _seen(invoice: Invoice, pages: list[list[Run]], buyer: Buyer, pointed: Mapping[str, str]) -> None:
     table: list[Row] = []
     for page, runs in enumerate(pages, 1):
         _hidden(invoice, runs, page)
@@ -98,10 +103,13 @@ def _seen(invoice: Invoice, pages: list[list[Run]], buyer: Buyer) -> None:
         return
     mark = decimal_mark(segment.text for row in table for segment in row)
     reading = read_fields(table, mark, buyer)
+    other = found_there(table, pointed, mark)
+    fill(reading, other)
     invoice.kind = "credit_note" if reading.credit else "invoice"
     invoice.lines = positions(table, mark)
     total = sum((abs(line.amount) for line in invoice.lines), Decimal(0))
     invoice.facts = {**reading.facts, **{k: _unsigned(v) for k, v in settle_sums(reading).items()}}
+    invoice.doubts += [Doubt("readers_differ", what) for what in differing(invoice.facts, other)]
     invoice.accounts = [one.value for one in reading.accounts]
     invoice.rebate, invoice.freight = _one(reading, "rebate"), _one(reading, "freight")
     _instructions(invoice, table)

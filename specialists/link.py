@@ -22,6 +22,7 @@ from mcp.types import CONNECTION_CLOSED, ElicitRequestParams, ElicitResult, Impl
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from specialists.errors import GatewayLost, TokenRefused
+from specialists.posts import Posts, session_on
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -29,6 +30,7 @@ Kept = TypeVar("Kept", bound="Closable")
 
 CONNECT_SECONDS = 5.0
 LONGEST_PAUSE = 0.5
+ABOUT = Implementation(name="pointsman-specialist", version="1")
 MOST_KNOWN = 100  # endpoints whose version is remembered
 LOST = (MCPError, OSError, httpx2.HTTPError, ClosedResourceError, BrokenResourceError)
 
@@ -89,7 +91,7 @@ class Link:
         self._pool = pool
         self._spoken = pool.spoken if pool else {}
         self._patience = patience
-        self._held: _Held | None = None
+        self._held: _Held | _Direct | None = None
         self._opening = asyncio.Lock()
         self._status = 0
 
@@ -101,8 +103,9 @@ class Link:
         for last in (False, True):
             held = await self._open()
             try:
-                return await question(held.client.session)
+                return await question(held.session)
             except LOST as error:
+                self._status = held.posts.status if isinstance(held, _Direct) else self._status
                 if self._answered(error):
                     raise
                 await self._drop(held)
@@ -127,9 +130,12 @@ class Link:
         """The target, as one would tell a person."""
         return self._target if isinstance(self._target, str) else f"({type(self._target).__name__})"
 
-    async def _open(self) -> _Held:
+    async def _open(self) -> _Held | _Direct:
         async with self._opening:
             if self._held and self._held.alive:
+                return self._held
+            if self._pool and (version := self._spoken.get(self.where)):
+                self._held = _Direct(self.where, self._token, self._pool, version)
                 return self._held
             clock = asyncio.get_running_loop().time
             until, pause = clock() + self._patience, 0.05
@@ -155,7 +161,7 @@ class Link:
         """Whether a living gateway said no in the protocol's own words."""
         return isinstance(error, MCPError) and error.code != CONNECTION_CLOSED and self._status < 400
 
-    async def _drop(self, held: _Held) -> None:
+    async def _drop(self, held: _Held | _Direct) -> None:
         self._spoken.pop(self.where, None)  # who answers next may be another
         if self._held is held:
             self._held = None
@@ -169,19 +175,16 @@ class Link:
 
     @asynccontextmanager
     async def _client(self) -> AsyncIterator[Client]:
-        about = Implementation(name="pointsman-specialist", version="1")
         async with AsyncExitStack() as stack:
-            target, mode = self._target, "auto"
+            target = self._target
             if isinstance(target, str):
-                mode = self._spoken.get(target, "auto")
-                if mode == "auto":
-                    await _knock(target)
+                await _knock(target)
                 http = await stack.enter_async_context(self._http())
                 target = streamable_http_client(target, http_client=http, max_sse_event_size=None)
             client = Client(
                 target,
-                mode=mode,
-                client_info=about,
+                mode="auto",
+                client_info=ABOUT,
                 elicitation_callback=_leave_it_to_a_person,
                 cache=None,
             )
@@ -207,6 +210,19 @@ class Link:
         self._status = response.status_code
 
 
+class _Direct:
+    """The way to an endpoint that is known to take each request by itself: nothing is held open for it."""
+
+    alive = True
+
+    def __init__(self, url: str, token: str, pool: Pool, version: str) -> None:
+        self.posts = Posts(url, token, pool.lent, CONNECT_SECONDS)
+        self.session = session_on(self.posts, version, ABOUT, elicitation_callback=_leave_it_to_a_person)
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 class _Held:
     """One connection's life: a task enters the client, waits for the word to close, and leaves."""
 
@@ -215,6 +231,10 @@ class _Held:
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.client: Client
+
+    @property
+    def session(self) -> ClientSession:
+        return self.client.session
 
     @property
     def alive(self) -> bool:

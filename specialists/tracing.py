@@ -77,6 +77,22 @@ def carried() -> dict[str, str]:
     return headers
 
 
+def request(method: str, params: Mapping[str, Any]) -> AbstractContextManager[Mapping[str, str]]:
+    """A span around one MCP request, and what its `_meta` carries on; neither when tracing is off."""
+    return nullcontext({}) if _provider is None else _request(method, params)
+
+
+@contextmanager
+def _request(method: str, params: Mapping[str, Any]) -> Iterator[Mapping[str, str]]:
+    """The span that the MCP SDK makes where it has a connection, under the same name."""
+    from opentelemetry.trace import SpanKind
+
+    name = f"MCP send {method} {params.get('name') or ''}".strip()
+    told = {"mcp.method.name": method}
+    with _provider.get_tracer("pointsman").start_as_current_span(name, kind=SpanKind.CLIENT, attributes=told):
+        yield carried()
+
+
 @contextmanager
 def _agent(name: str, under: Mapping[str, str] | None, attributes: dict[str, Any]) -> Iterator[Any]:
     told = {OPERATION: "invoke_agent", AGENT: name, **attributes}

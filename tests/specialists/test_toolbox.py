@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 import pytest
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from specialists.errors import ApprovalPending, GatewayLost, QuoteError, Refused, TokenRefused, ToolFailed
 from specialists.link import Pool
@@ -30,6 +31,13 @@ def anyio_backend():
 
 def toolbox(target, **more):
     return Toolbox(target, case="c-1", run="r-1", task="t-1", specialist="logs", **more)
+
+
+def known(pool: Pool, url: str, over: str = "known") -> Pool:
+    """The pool, which knows what is spoken at this address if that is the way to go."""
+    if over == "known":
+        pool.spoken[url] = MODERN_PROTOCOL_VERSIONS[-1]
+    return pool
 
 
 async def test_a_result_has_text_data_and_the_call_it_is_recorded_under():
@@ -118,12 +126,15 @@ async def test_a_refusal_is_a_result_and_an_exception_only_for_who_asks():
 
 
 @pytest.mark.parametrize("way", ["approval", "ask"])
-@pytest.mark.parametrize("over_http", [False, True])
-async def test_a_call_that_waits_for_a_person_says_which_approval(way, over_http):
+@pytest.mark.parametrize("over", ["memory", "http", "known"])
+async def test_a_call_that_waits_for_a_person_says_which_approval(way, over):
     gateway = SmallGateway({"actions__restart": {way: "A-7"}})
     arguments = {"service": "orders"}
     with gateway.serving() as url:
-        async with toolbox(url if over_http else gateway.server) as tb:
+        async with (
+            Pool() as pool,
+            toolbox(gateway.server if over == "memory" else url, pool=known(pool, url, over)) as tb,
+        ):
             with pytest.raises(ApprovalPending) as caught:
                 await tb.call("actions__restart", arguments)
     wait = caught.value
@@ -169,13 +180,22 @@ async def test_a_question_of_a_tool_server_is_left_unanswered():
     assert wiped == []
 
 
-async def test_a_call_without_an_answer_ends_at_its_deadline():
+@pytest.mark.parametrize("over", ["memory", "known"])
+async def test_a_call_without_an_answer_ends_at_its_deadline(over):
     gateway = SmallGateway({"logs__search": {"text": LOGS, "delay": 30}})
-    async with toolbox(gateway.server, seconds=0.1) as tb:
-        result = await tb.call("logs__search")
-        assert result.refusal and result.refusal.code == "deadline_exceeded"
-        gateway.tools["logs__search"] = LOGS
-        assert (await tb.call("logs__search")).text == LOGS
+    with gateway.serving() as url:
+        target = gateway.server if over == "memory" else url
+        async with Pool() as pool, toolbox(target, seconds=0.3, pool=known(pool, url, over)) as tb:
+            await refused_for_time(gateway, tb)
+
+
+async def refused_for_time(gateway: SmallGateway, tb: Toolbox) -> None:
+    """A call that takes too long is one refusal; the next one is answered."""
+    result = await tb.call("logs__search")
+    assert result.refusal and result.refusal.code == "deadline_exceeded"
+    gateway.tools["logs__search"] = LOGS
+    tb.seconds = 30
+    assert (await tb.call("logs__search")).text == LOGS
 
 
 async def test_every_call_is_told_with_its_time():
@@ -214,6 +234,44 @@ async def test_toolboxes_with_different_tokens_share_one_pool_of_sockets():
             async with toolbox(url, token="wrong", pool=pool) as third:
                 with pytest.raises(TokenRefused):
                     await third.call("logs__search")
+
+
+STREAM = b"""event: message
+data: {"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"soon"}}
+
+event: message
+data: {"jsonrpc":"2.0","id":1,"result":{"resultType":"complete","content":[{"type":"text","text":"in time"}]}}
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "said"),
+    [
+        (200, "text/event-stream", STREAM, "in time"),
+        (200, "application/json", b'{"error":{"code":-32602,"message":"no such"}}', "no such"),
+        (200, "application/json", b"[]", "no answer in the protocol's words (HTTP 200)"),
+        (200, "text/event-stream", b": nothing\n\n", None),
+        (500, "text/html", b"<h1>Oh</h1>", None),
+        (429, "application/json", b'{"error":{"code":-32000,"message":"later"}}', None),
+    ],
+)  # fmt: skip
+async def test_whatever_a_known_address_answers_is_a_result_or_a_lost_gateway(status, kind, body, said):
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.readline():
+            head = f"HTTP/1.1 {status} So\r\ncontent-type: {kind}\r\ncontent-length: {len(body)}\r\n"
+            writer.write(f"{head}connection: close\r\n\r\n".encode() + body)
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    async with server, Pool() as pool, toolbox(url, patience=0.1, pool=known(pool, url)) as tb:
+        if said is None:
+            with pytest.raises(GatewayLost):
+                await tb.call("logs__search")
+        else:
+            assert said in (await tb.call("logs__search")).text
+        assert bool(pool.spoken) == (said is not None)
 
 
 async def test_a_pool_that_knew_a_gateway_finds_the_one_started_in_its_place(tmp_path):

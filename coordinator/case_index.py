@@ -19,7 +19,6 @@ from coordinator.types import Citation, Report, Trigger
 from specialists.types import Value
 
 ALPHABET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
-UNDER_WAY = ("queued", "running", "stopped")
 ENDED = ("delivered", "closed", "failed", "cancelled")
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS cases (

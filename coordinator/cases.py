@@ -107,11 +107,6 @@ class CaseRunner:
 
         return await self._run(case, Command(resume=answers) if answers else None, go)
 
-    async def awaited(self, case: str) -> frozenset[str]:
-        """The approvals that a case waits for."""
-        waits = (await self.look(case)).waiting
-        return frozenset(action.approval for wait in waits for action in wait.actions if action.approval)
-
     async def pending(self) -> frozenset[str]:
         """The approvals that nobody has decided yet, of all cases."""
         async with self.gateway("") as gateway:
@@ -257,18 +252,3 @@ class _Stopped(CoordinatorError):
         super().__init__(
             f"case {case} stopped: {why}; finished work is kept, go on with `pointsman cases resume {case}`"
         )
-
-
-async def run_case(
-    trigger: Trigger,
-    access: Access,
-    roster: Roster,
-    home: Path,
-    *,
-    specialists: Iterable[str] = (),
-    seconds: float = 60.0,
-    tell: Callable[[Progress], None] = ignore,
-) -> CaseResult:
-    """One case from trigger to report, asking no person; what evaluation calls."""
-    async with CaseRunner(access, roster, home, seconds=seconds, tell=tell) as runner:
-        return await runner.start(trigger, specialists=specialists)

@@ -9,8 +9,7 @@ CoordinatorError
 │   └── GatewayNotStarted  a private one did not start, and said why
 ├── GatewayRefused         the gateway refused something the coordinator needs
 ├── DatabaseDown           the database of the cases does not answer
-├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
-└── StillWaiting           the run waits for a person
+└── ReportUnsound          a citation of a report does not resolve; nothing is delivered
 """
 
 from __future__ import annotations
@@ -82,10 +81,3 @@ class ReportUnsound(CoordinatorError):
     """A citation of a report does not resolve, so the report is not delivered."""
 
     code = "report_unsound"
-
-
-class StillWaiting(CoordinatorError):
-    """The run stands still until a person answers."""
-
-    code = "waiting"
-    exit_code = 4

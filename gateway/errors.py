@@ -5,7 +5,6 @@ GatewayError
 ├── PolicyError            a policy that does not read or does not fit the schema
 ├── LedgerError            the ledger says no
 │   ├── LedgerUnavailable  it cannot be written or read just now: nothing runs unrecorded
-│   ├── LedgerBroken       verification found records that are not as they were written
 │   ├── KeyTaken           another call holds this idempotency key
 │   ├── BudgetSpent        the case has made its calls, at other gateways too
 │   ├── LabelsGained       the run has seen more at another gateway: decide again
@@ -84,12 +83,6 @@ class LedgerUnavailable(LedgerError):
 
     code = "ledger_unavailable"
     exit_code = 5
-
-
-class LedgerBroken(LedgerError):
-    """Verification found records that are not as they were written."""
-
-    code = "ledger_broken"
 
 
 class KeyTaken(LedgerError):

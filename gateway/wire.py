@@ -21,7 +21,7 @@ CLIENT_KEY = "io.modelcontextprotocol/clientInfo"
 SERVER_KEY = "io.modelcontextprotocol/serverInfo"
 SUBSCRIPTION_KEY = "io.modelcontextprotocol/subscriptionId"
 NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
-MISSING_CAPABILITY, UNSUPPORTED_VERSION = -32021, -32022
+UNSUPPORTED_VERSION = -32022
 STATUS = {-32700: 400, -32600: 400, -32602: 400, -32020: 400, -32021: 400, -32022: 400, -32601: 404}
 SSE_HEADERS = [
     (b"content-type", b"text/event-stream"),

@@ -45,16 +45,6 @@ class CallGraph:
         total = sum(counted.values())
         return counted.get(caller, 0.0) / total if total and all(counted.values()) else 1.0
 
-    def path_up(self, service: str) -> list[str]:
-        """One way from an entry of the system down to a service."""
-        path, seen = [service], {service}
-        while True:
-            callers = sorted(self.callers.get(path[0], set()) - seen)
-            if not callers:
-                return path
-            path.insert(0, callers[0])
-            seen.add(callers[0])
-
 
 def _reach(edges: dict[str, set[str]], start: str) -> list[str]:
     found: list[str] = []

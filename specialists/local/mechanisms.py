@@ -321,11 +321,6 @@ def mechanism(text: str) -> Mechanism | None:
     return next((m for m in MECHANISMS if m.words.search(text)), None)
 
 
-def by_label(label: str) -> Mechanism | None:
-    """The mechanism of a cause's label."""
-    return next((m for m in MECHANISMS if m.label == label), None)
-
-
 def hosts(text: str) -> tuple[str, ...]:
     """Host names in a text, in order, each once."""
     found = [h.lower().rstrip(".") for h in HOST.findall(text)]

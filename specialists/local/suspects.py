@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from specialists.local import diffs, times
-from specialists.local.casework import mentions, same_service, short
+from specialists.local.casework import same_service, short
 from specialists.local.diffs import Effect, FileDiff
 from specialists.local.facts import OUTSIDE, Facts, tokens
 
@@ -319,12 +319,3 @@ def behind(s: Suspect, label: str, said_by_provider: bool = False) -> bool:
     if s.flag:
         return bool(pattern.search(s.flag["flag"]))
     return any(pattern.search(e.line) or pattern.search(e.text) for e in strong)
-
-
-def names_service(s: Suspect, service: str) -> bool:
-    """Whether a change is about a service, by its deploy, its files or its message."""
-    return (
-        same_service(s.service, service)
-        or any(_owns(service, f) for f in s.files)
-        or mentions(s.message, service)
-    )

@@ -20,6 +20,7 @@ from gateway.server import Server, make_tool
 from gateway.servers_file import ServerEntry, ServersFile
 from gateway.types import Subject, Tool
 from gateway.upstream import CHANGED, CLIENT_INFO, Background, Upstream
+from gateway.wire import lowest, ttl_of
 
 log = logging.getLogger("gateway.catalogue")
 OPERATOR = Subject("user:operator", ("operator",))
@@ -219,19 +220,23 @@ class Catalogue:
         if fresh or upstream.modern is None or server.state != "ready":
             await upstream.connect()
         if "tools" in (upstream.info.get("capabilities") or {"tools": {}}):
-            await self._take(server, await self._definitions(upstream))
+            definitions, server.ttl_ms = await self._definitions(upstream)
+            await self._take(server, definitions)
         else:
             await self._take(server, {})
         if fresh:
             self._tell_offered(server)
 
-    async def _definitions(self, upstream: Upstream) -> dict[str, dict[str, Any]]:
+    async def _definitions(self, upstream: Upstream) -> tuple[dict[str, dict[str, Any]], int | None]:
+        """The tools it offers, and how long it says that the list may be kept."""
         caller = Caller(OURSELVES, "modern" if upstream.modern else "legacy", info=CLIENT_INFO)
         found: dict[str, dict[str, Any]] = {}
         twice: set[str] = set()
         params: dict[str, Any] = {}
+        ttl: int | None = None
         for _ in range(MOST_PAGES):
             page = await upstream.request("tools/list", params, caller)
+            ttl = lowest(ttl, ttl_of(page))
             tools = page.get("tools")
             if not isinstance(tools, list):
                 raise UpstreamFailed("list", "its tools/list has no list of tools")
@@ -246,7 +251,7 @@ class Catalogue:
                 raise UpstreamFailed("list", f"it offers more than {MOST_TOOLS} tools")
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str):
-                return {name: tool for name, tool in found.items() if name not in twice}
+                return {name: tool for name, tool in found.items() if name not in twice}, ttl
             if cursor == params.get("cursor"):
                 raise UpstreamFailed("list", "its tools/list leads from a page to the same page")
             params = {"cursor": cursor}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from gateway.caller import Caller
 from gateway.catalogue import Catalogue
 from gateway.errors import Refusal, RpcError, UpstreamFailed
 from gateway.names import public_name
+from gateway.wire import lowest, ttl_of
 
 SECONDS = 5.0
+KEPT_SECONDS = 1.0
 MOST_PAGES = 50
 LISTS = {
     "resources/list": ("resources", "resources", "uri"),
@@ -21,12 +23,20 @@ LISTS = {
 Item = tuple[str, dict[str, Any]]  # server, definition
 
 
+class Listing(NamedTuple):
+    """What the servers list."""
+
+    then: float  # when they were asked
+    items: list[Item]
+    ttl_ms: int | None  # how long it may be kept: the lowest that a server says; None where none does
+
+
 class Index:
     """Asks the servers for their lists and remembers, for a moment, what stood in them."""
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
-        self._found: dict[tuple[str, str], tuple[float, list[Item]]] = {}
+        self._found: dict[tuple[str, str], Listing] = {}
         catalogue.changed.append(self._forget)
 
     def _forget(self, what: str, server: str) -> None:
@@ -43,22 +53,27 @@ class Index:
 
     async def items(self, method: str, caller: Caller) -> list[Item]:
         """Everything the servers list, in order of server; a server that fails offers nothing just now."""
+        return (await self._listing(method, caller)).items
+
+    async def _listing(self, method: str, caller: Caller) -> Listing:
         key = (method, caller.subject.id + (caller.session.id if caller.session else ""))
-        then, found = self._found.get(key, (0.0, []))
+        found = self._found.get(key)
         now = asyncio.get_running_loop().time()
-        if then and now - then < 1:
+        if found is not None and now - found.then < KEPT_SECONDS:
             return found
         names = self._servers(LISTS[method][0])
         lists = await asyncio.gather(*(self._list(name, method, caller) for name in names))
-        found = [(name, item) for name, items in zip(names, lists, strict=True) for item in items]
-        self._found[key] = (now, found)
+        items = [(name, item) for name, (own, _) in zip(names, lists, strict=True) for item in own]
+        found = self._found[key] = Listing(now, items, lowest(*(ttl for _, ttl in lists)))
         if len(self._found) > 1_000:
             self._found.pop(next(iter(self._found)))
         return found
 
-    async def _list(self, name: str, method: str, caller: Caller) -> list[dict[str, Any]]:
+    async def _list(self, name: str, method: str, caller: Caller) -> tuple[list[dict[str, Any]], int | None]:
+        """What one server lists, and for how long; nothing, and not to be kept, where it fails."""
         items: list[dict[str, Any]] = []
         params: dict[str, Any] = {}
+        ttl: int | None = None
         try:
             async with asyncio.timeout(SECONDS):
                 for _ in range(MOST_PAGES):
@@ -66,23 +81,26 @@ class Index:
                         page = await upstream.request(method, params, caller)
                     found = page.get(LISTS[method][1])
                     items += [i for i in found if isinstance(i, dict)] if isinstance(found, list) else []
+                    ttl = lowest(ttl, ttl_of(page))
                     if not isinstance(page.get("nextCursor"), str):
                         break
                     params = {"cursor": page["nextCursor"]}
         except (UpstreamFailed, RpcError, TimeoutError):
-            return []
-        return items
+            return [], 0
+        return items, ttl
 
-    async def merged(self, method: str, caller: Caller) -> list[Item]:
-        """What /mcp lists: everything that only one server offers."""
-        items = await self.items(method, caller)
+    async def merged(self, method: str, caller: Caller) -> tuple[list[Item], int | None]:
+        """What /mcp lists: everything that only one server offers; and how long it may be kept."""
+        then, items, ttl = await self._listing(method, caller)
+        if ttl is not None:  # it may be a moment old
+            ttl = max(0, ttl - round((asyncio.get_running_loop().time() - then) * 1000))
         field = LISTS[method][2]
         if field == "name":
-            return items
+            return items, ttl
         offered: dict[str, set[str]] = {}
         for server, item in items:
             offered.setdefault(str(item.get(field)), set()).add(server)
-        return [(server, item) for server, item in items if len(offered[str(item.get(field))]) == 1]
+        return [(server, item) for server, item in items if len(offered[str(item.get(field))]) == 1], ttl
 
     async def server_of_uri(self, uri: str, caller: Caller) -> str:
         """The one server that offers this URI, as itself or by a template."""

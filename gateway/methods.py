@@ -14,10 +14,10 @@ from gateway.pipeline import Gateway
 from gateway.refusals import denied, refusal_error
 from gateway.targets import VERBS
 from gateway.types import Call, Tool
-from gateway.wire import MODERN, SERVER_KEY
+from gateway.wire import MODERN, SERVER_KEY, lowest, ttl_of
 
 SERVER_INFO = {"name": "pointsman", "title": "Pointsman gateway", "version": "0.1.0"}
-TTL_MS = 5_000
+TTL_MS = 5_000  # how long a list may be kept at most: servers of the old era do not say, and policy changes
 LEGACY_ONLY = ("resources/subscribe", "resources/unsubscribe")
 NO_ENVELOPE = ("resultType", "ttlMs", "cacheScope")
 
@@ -58,13 +58,11 @@ class Methods:
 
     def _enveloped(self, caller: Caller, result: dict[str, Any]) -> dict[str, Any]:
         if caller.era == "legacy":
-            return (
-                {k: v for k, v in result.items() if k not in NO_ENVELOPE}
-                if "resultType" in result
-                else result
-            )
+            return {k: v for k, v in result.items() if k not in NO_ENVELOPE}
         meta = {SERVER_KEY: SERVER_INFO, **(result.get("_meta") or {})}
-        return {"ttlMs": 0, **result, "cacheScope": "private", "resultType": "complete", "_meta": meta}
+        # Whatever the servers say, policy chose what this caller sees: nobody else may be shown it.
+        cached = {"ttlMs": min(ttl_of(result) or 0, TTL_MS), "cacheScope": "private"}
+        return {**result, **cached, "resultType": "complete", "_meta": meta}
 
     # -- lists -------------------------------------------------------------------------------------
 
@@ -78,7 +76,10 @@ class Methods:
             if len(self._lists) >= 1_000:
                 self._lists.clear()
             self._lists[key] = tools
-        result: dict[str, Any] = {"tools": tools, "ttlMs": TTL_MS}
+        servers = self._catalogue.servers
+        behind = [servers.get(caller.endpoint)] if caller.endpoint else servers.values()
+        told = (server.ttl_ms for server in behind if server is not None)
+        result: dict[str, Any] = {"tools": tools, "ttlMs": lowest(TTL_MS, *told)}
         down = sorted(name for name, server in self._catalogue.servers.items() if server.state == "failed")
         if down and not caller.endpoint:
             result["_meta"] = {"pointsman/unavailable": down}
@@ -92,12 +93,13 @@ class Methods:
                 async with asyncio.timeout(self._gateway.settings.call_seconds):
                     return await upstream.request(method, params, caller)
         found = []
-        for server, item in await self._index.merged(method, caller):
+        items, ttl = await self._index.merged(method, caller)
+        for server, item in items:
             if self._may(caller, server, method):
                 if method == "prompts/list":
                     item = {**item, "name": public_name(server, str(item.get("name")))}
                 found.append(item)
-        return {field: found, "ttlMs": 0}
+        return {field: found, "ttlMs": TTL_MS if ttl is None else ttl}
 
     def _may(self, caller: Caller, server: str, method: str) -> bool:
         tool = _stand_in(server, method)

@@ -395,6 +395,8 @@ class Gateway:
             result = {**result, "_meta": {**meta, "pointsman/replayed": True} if ending.replayed else meta}
         if caller.era == "modern" and "resultType" not in result:
             result = {**result, "resultType": "complete"}
+        if result.get("cacheScope") == "public":  # decided for this subject, and for nobody else
+            result = {**result, "cacheScope": "private"}
         return result
 
     # -- the door ------------------------------------------------------------------------------------

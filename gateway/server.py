@@ -35,6 +35,7 @@ class Server:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     listed: asyncio.Event = field(default_factory=asyncio.Event)  # set after every attempt to list
     listed_at: float = 0.0
+    ttl_ms: int | None = None  # how long its list of tools may be kept, where it says so
     announced: bool = False  # it said that its tools have changed
     task: asyncio.Task[Any] | None = None
     refreshing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -83,6 +83,17 @@ def checked_message(message: Any) -> Any:
     return number
 
 
+def ttl_of(result: dict[str, Any]) -> int | None:
+    """How many milliseconds a result may be kept, if its server says so; those of the old era never do."""
+    told = result.get("ttlMs")
+    return told if isinstance(told, int) and not isinstance(told, bool) and told >= 0 else None
+
+
+def lowest(*ttls: int | None) -> int | None:
+    """The lowest of those that are told."""
+    return min((ttl for ttl in ttls if ttl is not None), default=None)
+
+
 def check_modern(message: dict[str, Any], headers: dict[bytes, bytes]) -> dict[str, Any]:
     """Check that headers and body of a 2026-07-28 request agree; its `_meta`."""
     params = message.get("params")

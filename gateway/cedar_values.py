@@ -163,16 +163,15 @@ def _no_reserved(value: Any) -> None:
     pending = [value]
     while pending:
         item = pending.pop()
-        if type(item) is str:
-            continue
-        if isinstance(item, Mapping):
-            if bad := RESERVED & item.keys():
+        if isinstance(item, dict) or (not isinstance(item, list | tuple) and isinstance(item, Mapping)):
+            if not RESERVED.isdisjoint(item):
+                bad = sorted(RESERVED & item.keys())[0]
                 raise Unreadable(
-                    f"an argument has the key {sorted(bad)[0]!r}, which the policy language keeps for itself"
+                    f"an argument has the key {bad!r}, which the policy language keeps for itself"
                 )
-            pending.extend(item.values())
+            pending += [one for one in item.values() if type(one) is not str]
         elif isinstance(item, list | tuple):
-            pending.extend(item)
+            pending += [one for one in item if type(one) is not str]
 
 
 def _encode(value: Any, shape: Shape, where: str) -> Any:
@@ -202,6 +201,8 @@ def _fields(value: Mapping[str, Any], shape: Shape, where: str) -> dict[str, Any
         known = shape.fields.get(name)
         if known is None:
             rest[name] = item
+        elif known[0] is STRING and type(item) is str:
+            found[name] = item
         elif item is not None:
             found[name] = _encode(item, known[0], f"{where}.{name}")
     for name, (_, need) in shape.fields.items():

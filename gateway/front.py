@@ -191,7 +191,7 @@ class Front:
         endpoint: str,
         modern: bool,
     ) -> None:
-        if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        if not _is_json(headers):
             await _reply(send, 415, _error(None, InvalidRequest("Content-Type must be application/json")))
             return
         accept = headers.get(b"accept", b"")
@@ -220,7 +220,7 @@ class Front:
     ) -> None:
         verb, body = scope["method"], b""
         if verb == "POST":
-            if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+            if not _is_json(headers):
                 await _reply(send, 415, _error(None, InvalidRequest("Content-Type must be application/json")))
                 return
             try:
@@ -387,7 +387,7 @@ class Front:
         assert task is not None
         who = caller.subject.id
         self._held[who] = self._held.get(who, 0) + 1
-        watch = Watch(caller, receive, task)
+        watch = Watch(caller, receive, task, self._gateway.timers)
         number, session = message["id"], caller.session
         if session is not None:
             session.busy += 1
@@ -505,6 +505,11 @@ class Front:
     async def _session_closed(self, number: str) -> None:
         servers = self._gateway.catalogue.servers.values()
         await asyncio.gather(*(s.upstream.close_session(number) for s in servers if s.upstream is not None))
+
+
+def _is_json(headers: dict[bytes, bytes]) -> bool:
+    told = headers.get(b"content-type", b"")
+    return told == JSON or told.partition(b";")[0].strip().lower() == JSON
 
 
 def _host(headers: dict[bytes, bytes]) -> str:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import resource
 from typing import Any
+from urllib.parse import unquote
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 HEAD_SECONDS = 10  # from the connection, or from the head's first byte, until the head is complete
@@ -21,10 +23,66 @@ MOST_HEAD = 65_536  # bytes of a request's first line and headers
 MOST_HEADERS = 100
 MOST_CONNECTIONS = 10_000
 SPARE_FILES = 200  # descriptors kept for the ledger, tool servers and children
+AT_ONCE = 65_536  # bytes of a body up to which it is copied behind its head
 
 
 class Refused(Exception):
     """Raised inside the parser to stop it."""
+
+
+class Exchange(RequestResponseCycle):
+    """One request and its answer; what is whole is taken and given in one piece."""
+
+    _start: dict[str, Any] | None = None  # the head of the answer, until there is something of its body
+    _taken = False
+
+    async def receive(self) -> Any:
+        """The body at once where all of it is here; after that, the end of the connection."""
+        if self._taken or self.more_body or self.waiting_for_100_continue or self.disconnected:
+            return await super().receive()
+        self._taken = True
+        self.flow.resume_reading()
+        self.message_event.clear()
+        body, self.body = bytes(self.body), bytearray()
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(self, message: Any) -> None:
+        """Send the head with the first of the body."""
+        if not self.response_started and self._start is None and message["type"] == "http.response.start":
+            self._start = message
+            return
+        start, self._start = self._start, None
+        if start is not None:
+            if self._sent_whole(start, message):
+                return
+            await super().send(start)  # type: ignore[arg-type]
+        await super().send(message)
+
+    def _sent_whole(self, start: dict[str, Any], message: dict[str, Any]) -> bool:
+        """Send an answer of one piece, if it is one and nothing stands in the way."""
+        body = message.get("body", b"")
+        busy = self.flow.write_paused or self.disconnected or self.scope["method"] == "HEAD"
+        if busy or message.get("more_body") or len(body) > AT_ONCE:
+            return False
+        size, lines = -1, [STATUS_LINE[start["status"]]]
+        for name, value in start["headers"]:
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"content-length":
+                size = int(value)
+        if not self.keep_alive:
+            lines.append(b"connection: close\r\n")
+        head = b"".join(lines)
+        breaks = 1 + len(start["headers"]) + (not self.keep_alive)
+        if size != len(body) or head.count(b"\n") != breaks or head.count(b"\r") != breaks:
+            return False  # a head that is not as it should be: there it is told
+        self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
+        self.transport.write(b"".join((head, b"\r\n", body)))
+        self.message_event.set()
+        if not self.keep_alive:
+            self.transport.close()
+        self.on_response()
+        return True
 
 
 class Protocol(HttpToolsProtocol):
@@ -36,6 +94,7 @@ class Protocol(HttpToolsProtocol):
         self._late = 0  # seconds this connection has kept us waiting
         self._unsent = 0  # bytes that waited to be taken a second ago
         self._stalled = 0
+        self._resting = False  # between two requests
         self._refusal = (400, "Invalid HTTP request received.")
         self._deaf = False
 
@@ -56,6 +115,8 @@ class Protocol(HttpToolsProtocol):
         if self._deaf:
             return
         self._read += len(data)
+        if self._resting:
+            self._resting, self._late = False, 0
         super().data_received(data)
         if self._read > MOST_HEAD and self._in_head() and not self.transport.is_closing():
             self._refusal = (431, "The head of the request is too large.")
@@ -74,7 +135,35 @@ class Protocol(HttpToolsProtocol):
             self._refusal = (431, "The head of the request is too large.")
             raise Refused
         self._late = 0
-        super().on_headers_complete()
+        parser: Any = self.parser
+        url, version = httptools.parse_url(self.url), parser.get_http_version()
+        path = url.path.decode("ascii")
+        self.scope["method"] = parser.get_method().decode("ascii")
+        self.scope["http_version"] = version
+        self.scope["path"] = unquote(path) if "%" in path else path
+        self.scope["raw_path"] = url.path
+        self.scope["query_string"] = url.query or b""
+        self.cycle = Exchange(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=[],
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=version != "1.0" and parser.should_keep_alive(),
+            on_response=self.on_response_complete,
+        )
+        self._start_asgi_task(self.cycle, self.app)  # type: ignore[arg-type]
+
+    def on_response_complete(self) -> None:
+        """The answer is out; the next request may come."""
+        self.server_state.total_requests += 1
+        self._resting, self._late = True, 0
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -111,13 +200,17 @@ class Protocol(HttpToolsProtocol):
         """Once a second: end the connection if it is late with its head, its body, or taking an answer."""
         self._check_writing()
         if self.idle:
-            waited_for = self.timeout_keep_alive_task is None  # else it rests, and uvicorn's own timer runs
-            allowed = HEAD_SECONDS
+            waited_for = True
+            allowed = self.timeout_keep_alive if self._resting else HEAD_SECONDS
         else:
             waited_for = self.cycle.more_body and not self._deaf
             allowed = BODY_SECONDS
         self._late = self._late + 1 if waited_for else 0
-        if self._late > allowed:
+        if self._late <= allowed:
+            return
+        if self._resting:
+            self.transport.close()
+        else:
             self.transport.abort()
 
     def _check_writing(self) -> None:

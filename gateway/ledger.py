@@ -144,16 +144,14 @@ class Ledger:
         body, kept = self.redactor.pack(call.arguments)
         as_given = kept is call.arguments  # then they are the bytes that were hashed when it was accepted
         record = {
-            **_who(call.subject),
-            **_what(call),
+            **_about(call),
+            **decision.told,
             "arguments_digest": call.digest,
             "arguments_blob": call.digest if as_given else hashlib.sha256(body).hexdigest(),
-            "verdict": decision.verdict,
-            "rules": [rule.id for rule in decision.rules],
-            "policy": decision.policy,
-            "approval": approval,
             "control": "enforced",
         }
+        if approval:
+            record["approval"] = approval
 
         def job(connection: Writing) -> int:
             for other in also:
@@ -162,7 +160,7 @@ class Ledger:
                 _claim_key(connection, call)
             if approval:
                 _spend(connection, approval, call)
-            seq = append_record(connection, "intent", record, body)
+            seq = _chain(connection, "intent", record, body)
             connection.add("open_calls", (call.id, seq, connection.owner))
             return seq
 
@@ -179,7 +177,7 @@ class Ledger:
     def _abandon(self, connection: Writing, call: Call) -> None:
         connection.flush()
         if connection.execute("SELECT 1 FROM open_calls WHERE call = ?", (call.id,)).fetchone():
-            self._close(connection, {**_who(call.subject), **_what(call)}, call.id, "cancelled", None)
+            self._close(connection, _about(call), call.id, "cancelled", None)
 
     async def outcome(
         self,
@@ -196,8 +194,9 @@ class Ledger:
         `also` is done in the same transaction.
         """
         body = packed if packed is not None else self.redactor.pack(result)[0]
-        record = {**_who(call.subject), **_what(call), "control": "enforced", "ms": round(ms, 3)}
-        record["labels"] = list(call.tool.labels)  # what the run has seen from here on
+        record = {**_about(call), "control": "enforced", "ms": round(ms, 3)}
+        if call.tool.labels:
+            record["labels"] = call.tool.labels  # what the run has seen from here on
 
         def job(connection: Writing) -> int:
             if also is not None:
@@ -243,9 +242,12 @@ class Ledger:
         self, connection: Writing, record: dict[str, Any], call: str, status: str, body: bytes | None
     ) -> int:
         connection.remove("open_calls.call", call)
-        result = hashlib.sha256(body).digest() if body is not None else b""
-        facts = {**record, "status": status, "result_digest": result.hex()}
-        seq = append_record(connection, "outcome", facts, body)
+        result = b""
+        facts = {**record, "status": status}
+        if body is not None:
+            result = hashlib.sha256(body).digest()
+            facts["result_digest"] = result.hex()
+        seq = _chain(connection, "outcome", facts, body)
         if record.get("key"):
             connection.execute(
                 "UPDATE keys SET status = ?, result = ? WHERE scope = ? AND key = ? AND call = ?",
@@ -260,7 +262,7 @@ class Ledger:
         record: dict[str, Any] = {"verdict": "deny", "control": "refused", "code": refusal.code}
         record |= _who(subject) if subject else {}
         if call is not None:
-            record |= {**_what(call), "arguments_digest": call.digest}
+            record |= {**_about(call), "arguments_digest": call.digest}
         rules = tuple(getattr(refusal, "rules", ()) or ())
         record["rules"] = [getattr(rule, "id", rule) for rule in rules]
         record["approval"] = getattr(refusal, "approval", "") or ""
@@ -351,7 +353,7 @@ class Ledger:
         def job(connection: Connection) -> Replay | None:
             row = connection.execute(
                 "SELECT call, tool, digest, status, result FROM keys WHERE scope = ? AND key = ?",
-                (_scope(_who(subject)), key),
+                (_scope(subject.told), key),
             ).fetchone()
             if row is None:
                 return None
@@ -469,24 +471,25 @@ class Ledger:
 
 def append_record(connection: Writing, kind: str, facts: Mapping[str, Any], body: bytes | None = None) -> int:
     """Write one record at the end of the chain; the caller's transaction makes it durable."""
+    return _chain(connection, kind, {k: v for k, v in facts.items() if v or v not in NOTHING}, body)
+
+
+def _chain(connection: Writing, kind: str, record: dict[str, Any], body: bytes | None) -> int:
+    """Write this record, which is ours to complete, and in which nothing is empty."""
     last, prev = connection.head or _head(connection)
-    seq = last + 1
-    record = {name: value for name, value in facts.items() if value or value not in NOTHING}
-    record["seq"], record["kind"], record["time"], record["prev"] = seq, kind, now(), prev
+    record["seq"] = seq = last + 1
+    record["kind"], record["time"], record["prev"] = kind, now(), prev
     text = canonical(record)
-    hashed = hashlib.sha256(text)
-    get = record.get
+    hashed = hashlib.sha256(text).digest()
     if body is not None and len(body) > INLINE:
         _keep(connection, seq, body)
         body = None
-    connection.add(
-        "records",
-        (
-            *(seq, hashed.digest(), kind, get("call", ""), record["time"], get("subject", "")),
-            *(get("case", ""), get("tool", ""), get("verdict", ""), text.decode(), body),
-        ),
-    )
-    connection.head = (seq, hashed.hexdigest())
+    get = record.get
+    call, subject, case, tool = get("call", ""), get("subject", ""), get("case", ""), get("tool", "")
+    verdict, moment = get("verdict", ""), record["time"]
+    row = (seq, hashed, kind, call, moment, subject, case, tool, verdict, text.decode(), body)
+    connection.add("records", row)
+    connection.head = (seq, hashed.hex())
     return seq
 
 
@@ -501,7 +504,7 @@ def _scope(record: Mapping[str, Any]) -> str:
 
 
 def _claim_key(connection: Connection, call: Call) -> None:
-    scope = _scope(_who(call.subject))
+    scope = _scope(call.subject.told)
     row = connection.execute(
         "SELECT call, digest, tool, status FROM keys WHERE scope = ? AND key = ?", (scope, call.key)
     ).fetchone()
@@ -589,25 +592,18 @@ def _record(row: tuple[int, bytes, str]) -> dict[str, Any]:
 
 
 def _who(subject: Subject) -> dict[str, Any]:
-    return {
-        "subject": subject.id,
-        "chain": list(subject.chain),
-        "roles": list(subject.roles),
-        "run": subject.run,
-        "case": subject.case,
-        "task": subject.task,
-        "token": subject.token,
-    }
+    return dict(subject.told)
 
 
-def _what(call: Call) -> dict[str, Any]:
-    return {
-        "call": call.id,
-        "verb": call.verb,
-        "tool": call.tool.public,
-        "server": call.tool.server,
-        "key": call.key,
-    }
+def _about(call: Call) -> dict[str, Any]:
+    """What every record of a call starts from; nothing in it is empty."""
+    tool = call.tool
+    record = {**call.subject.told, "call": call.id, "verb": call.verb, "tool": tool.public}
+    if tool.server:
+        record["server"] = tool.server
+    if call.key:
+        record["key"] = call.key
+    return record
 
 
 def text_of(result: Any) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import orjson
 
@@ -20,6 +20,26 @@ from gateway.writing import Connection, Writing, before
 
 REMEMBERED = 10_000
 FREELY: AbstractContextManager[None] = nullcontext()
+
+
+class Held:
+    """One call that is under way, for as long as this is entered."""
+
+    __slots__ = ("_running", "_who")
+
+    def __init__(self, running: dict[str, int], who: str) -> None:
+        self._running = running
+        self._who = who
+
+    def __enter__(self) -> None:
+        self._running[self._who] = self._running.get(self._who, 0) + 1
+
+    def __exit__(self, *failure: object) -> None:
+        left = self._running[self._who] - 1
+        if left:
+            self._running[self._who] = left
+        else:
+            del self._running[self._who]
 
 
 class Flow:
@@ -38,19 +58,7 @@ class Flow:
             raise crowded(who, at_once)
         if a_minute:
             self._rate(who, a_minute)
-        return self._hold(who)
-
-    @contextmanager
-    def _hold(self, who: str) -> Iterator[None]:
-        self._running[who] = self._running.get(who, 0) + 1
-        try:
-            yield
-        finally:
-            left = self._running[who] - 1
-            if left:
-                self._running[who] = left
-            else:
-                del self._running[who]
+        return Held(self._running, who)
 
     def _rate(self, who: str, a_minute: int) -> None:
         moment = time.monotonic()

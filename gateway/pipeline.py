@@ -36,6 +36,7 @@ from gateway.server import now_ms
 from gateway.settings import Settings
 from gateway.shares import SharedFlow
 from gateway.targets import VERBS, Target, Targets
+from gateway.timers import Deadline, Timers
 from gateway.tracing import Tracing
 from gateway.types import Call, Decision
 from gateway.upstream import Upstream
@@ -83,6 +84,7 @@ class Gateway:
         self.limits = Limits(settings, ledger, SharedFlow(ledger.store) if self._shared else None)
         self.labels = Labels(ledger)
         self.meters = Meters()
+        self.timers = Timers()
         self.tracing: Tracing | None = None  # only where spans are sent
         self.builtin: dict[str, Upstream] = {}  # the servers that are parts of the gateway
         self._boot = "c_" + secrets.token_hex(6)
@@ -296,7 +298,7 @@ class Gateway:
         started = now_ms()
         ending = Ending("cancelled")
         try:
-            async with asyncio.timeout(self.deadline(call)):
+            with Deadline(self.timers, self.deadline(call)):
                 ending = Ending("ok", await self._ask(call, caller, target, params))
         except RpcError as error:
             ending = Ending("error", error=error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from gateway.canonical import canonical
@@ -69,19 +68,27 @@ def _has_any(body: Text, groups: list[tuple[Text, list[Text]]], values: list[Tex
 _NESTED = (dict, list, tuple)
 
 
-@lru_cache(4_096)
+_PLAIN: set[str] = set()  # names that are no secret's, remembered: the same ones come again and again
+
+
 def _secret_name(name: str) -> bool:
-    return name.lower().replace("-", "").replace("_", "") in KEYS
+    if name.lower().replace("-", "").replace("_", "") in KEYS:
+        return True
+    if len(_PLAIN) < 4_096:
+        _PLAIN.add(name)
+    return False
 
 
 def _has_secret_name(value: Any) -> bool:
     """Whether any object in the value has a key under which nothing is kept; names are few, values long."""
     if isinstance(value, dict):
-        for name, item in value.items():
-            if _secret_name(name) or (isinstance(item, _NESTED) and _has_secret_name(item)):
-                return True
-        return False
-    return any(_has_secret_name(item) for item in value if isinstance(item, _NESTED))
+        if not _PLAIN.issuperset(value) and any(_secret_name(name) for name in value):
+            return True
+        value = value.values()
+    for item in value:  # noqa: SIM110 (a generator costs more than the search)
+        if isinstance(item, _NESTED) and _has_secret_name(item):
+            return True
+    return False
 
 
 class Redactor:

@@ -35,13 +35,18 @@ class Selection:
     request: Mapping[str, Any] = field(default_factory=dict)
     reads: frozenset[str] = frozenset()  # what of the context the policies look at
     compared: Mapping[str, frozenset[str]] = field(default_factory=dict)  # see `compared`
+    arguments: frozenset[str] = field(init=False)  # those of the arguments that they name
+
+    def __post_init__(self) -> None:
+        names = frozenset(name[5:] for name in self.reads if name.startswith("args."))
+        object.__setattr__(self, "arguments", names)
 
     def relevant_arguments(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """The arguments the decision can depend on, as a context that holds nothing else."""
         if "args" in self.reads:
             return {"args": arguments}
-        names = {name[5:] for name in self.reads if name.startswith("args.")}
-        return {"args": {name: arguments[name] for name in names & arguments.keys()}} if names else {}
+        names = self.arguments
+        return {"args": {name: arguments[name] for name in names if name in arguments}} if names else {}
 
     def alike(self, facts: dict[str, Any]) -> dict[str, Any]:
         """The facts, with every argument left out that is only compared, and with none of its own words."""

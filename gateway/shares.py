@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from gateway.errors import LedgerError
-from gateway.limits import REMEMBERED, Flow, crowded, hurried
+from gateway.limits import REMEMBERED, Flow, Held, crowded, hurried
 from gateway.store import Store
 from gateway.writing import Writing
 
@@ -114,7 +114,7 @@ class SharedFlow(Flow):
     @contextmanager
     def _hold_slot(self, who: str, at_once: int) -> Iterator[None]:
         try:
-            with self._hold(who):
+            with Held(self._running, who):
                 yield
         finally:
             free = at_once // FREE

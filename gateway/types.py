@@ -25,6 +25,19 @@ class Subject:
     task: str = ""
     token: str = ""  # first 16 hex digits of the token's SHA-256; the token itself goes nowhere
     expires: float = field(default=float("inf"), compare=False)  # when the token does, in seconds since 1970
+    told: dict[str, Any] = field(init=False, repr=False, compare=False)  # what the ledger writes of it
+
+    def __post_init__(self) -> None:
+        told = {
+            "subject": self.id,
+            "chain": self.chain,
+            "roles": self.roles,
+            "run": self.run,
+            "case": self.case,
+            "task": self.task,
+            "token": self.token,
+        }
+        object.__setattr__(self, "told", {name: value for name, value in told.items() if value})
 
     @property
     def kind(self) -> str:
@@ -79,6 +92,15 @@ class Decision:
     errors: tuple[str, ...] = ()
     policy: str = ""  # digest of the policy set
     retry_after: float | None = None  # seconds until the clock alone would make it another decision
+    told: dict[str, Any] = field(init=False, repr=False, compare=False)  # what the ledger writes of it
+
+    def __post_init__(self) -> None:
+        told = {
+            "verdict": self.verdict,
+            "rules": tuple(rule.id for rule in self.rules),
+            "policy": self.policy,
+        }
+        object.__setattr__(self, "told", {name: value for name, value in told.items() if value})
 
     @property
     def approvals(self) -> int:

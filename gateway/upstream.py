@@ -77,6 +77,8 @@ class Upstream(Protocol):
 
 def offered(capabilities: dict[str, Any], opened: frozenset[str]) -> dict[str, Any]:
     """The client capabilities this server may know of: those the caller has and the operator opened."""
+    if not capabilities:
+        return {}
     return {
         name: value
         for name, value in capabilities.items()
@@ -90,7 +92,7 @@ def outgoing(params: dict[str, Any], caller: Caller, entry: ServerEntry, *, mode
     if "meta" in entry.open:
         meta = {key: value for key, value in given.items() if not key.startswith("pointsman/")}
     else:
-        meta = {key: value for key, value in given.items() if key in KEPT_META}
+        meta = {key: given[key] for key in given if key in KEPT_META}
     if modern:
         meta[VERSION_KEY] = MODERN
         meta[CAPABILITIES_KEY] = offered(caller.capabilities, entry.open)
@@ -99,8 +101,10 @@ def outgoing(params: dict[str, Any], caller: Caller, entry: ServerEntry, *, mode
     elif caller.era == "modern":
         for key in (VERSION_KEY, CAPABILITIES_KEY, CLIENT_KEY, LOG_LEVEL_KEY):
             meta.pop(key, None)
-    rest = {key: value for key, value in params.items() if key != "_meta"}
-    return {**rest, "_meta": meta} if meta else rest
+    told = {**params, "_meta": meta}
+    if not meta:
+        del told["_meta"]
+    return told
 
 
 def shared_key(caller: Caller, entry: ServerEntry) -> str:

@@ -7,24 +7,30 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from gateway.http_caller import HttpCaller
+from gateway.timers import Timers
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 PING_SECONDS = 15
+MOMENT = 0.05  # seconds
 
 
 class Watch:
     """Notices when the caller of a longer request has gone, and keeps its stream alive."""
 
-    def __init__(self, caller: HttpCaller, receive: Receive, task: asyncio.Task[Any]) -> None:
+    __slots__ = ("_caller", "_receive", "_task", "_timers", "_watching", "cancelled", "gone")
+
+    def __init__(self, caller: HttpCaller, receive: Receive, task: asyncio.Task[Any], timers: Timers) -> None:
         self._caller = caller
         self._receive = receive
         self._task = task
         self.cancelled = self.gone = False
-        self._watching: list[asyncio.Task[Any]] = []
-        self._timer = asyncio.get_running_loop().call_later(0.05, self._begin)
+        self._watching: tuple[asyncio.Task[Any], ...] = ()
+        self._timers = timers
+        timers.add(self, MOMENT)
 
-    def _begin(self) -> None:
-        self._watching = [asyncio.ensure_future(self._until_gone()), asyncio.ensure_future(self._ping())]
+    def due(self) -> None:
+        """It takes longer than a moment."""
+        self._watching = (asyncio.ensure_future(self._until_gone()), asyncio.ensure_future(self._ping()))
 
     async def _until_gone(self) -> None:
         await disconnected(self._receive)
@@ -43,7 +49,7 @@ class Watch:
 
     def stop(self) -> None:
         """The request is done."""
-        self._timer.cancel()
+        self._timers.drop(self)
         for task in self._watching:
             task.cancel()
 

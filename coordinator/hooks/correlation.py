@@ -24,12 +24,7 @@ class Open:
     last: datetime
     firing: dict[str, Alert] = field(default_factory=dict)
     resolved: set[str] = field(default_factory=set)
-    arrivals: list[tuple[datetime, str]] = field(default_factory=list)  # when, and which service
-
-    @property
-    def services(self) -> set[str]:
-        """The services its alerts are about."""
-        return {service for _, service in self.arrivals if service}
+    services: dict[str, datetime] = field(default_factory=dict)  # its alerts are about, and since when last
 
     def add(self, alert: Alert, now: datetime) -> None:
         """Take an alert in, or note that it is over."""
@@ -38,8 +33,8 @@ class Open:
             self.firing.pop(alert.fingerprint, None)
             self.resolved.add(alert.fingerprint)
             return
-        if alert.fingerprint not in self.firing:
-            self.arrivals.append((now, alert.service))
+        if alert.service and alert.fingerprint not in self.firing:
+            self.services[alert.service] = now
         self.firing[alert.fingerprint] = alert
         self.resolved.discard(alert.fingerprint)
 
@@ -78,18 +73,25 @@ class Correlator:
     def _neighbour(self, alert: Alert, latest: Iterable[Open], now: datetime) -> tuple[str, str] | None:
         near = self.neighbours.get(alert.service, set())
         for one in latest:
-            if now - one.last <= NEAR and (shared := near & one.services):
+            if now - one.last <= NEAR and (shared := near & one.services.keys()):
                 return one.case, f"{alert.service} and {min(shared)} call each other"
         return None
 
     def _storm(self, alert: Alert, latest: Iterable[Open], now: datetime) -> tuple[str, str] | None:
         """The case most of a storm went to; a storm is told by how many services fire in a short time."""
-        recent = {one.case: {service for at, service in one.arrivals if now - at <= STORM} for one in latest}
+        recent = {
+            one.case: {name for name, at in one.services.items() if now - at <= STORM} for one in latest
+        }
         hit = {alert.service}.union(*recent.values())
         if not recent or len(hit) < STORM_SERVICES:
             return None
         most = max(recent, key=lambda case: len(recent[case]))
         return most, f"{len(hit)} services fired within {STORM.total_seconds():g} s"
+
+    def holding(self, fingerprint: str) -> str:
+        """The case in which this alert still fires, as far as this remembers; empty when there is none."""
+        found = [one for one in self.cases.values() if fingerprint in one.firing]
+        return max(found, key=lambda one: one.last).case if found else ""
 
     def join(self, case: str, alert: Alert, now: datetime) -> Open:
         """Put an alert into a case, which is opened when it is not there."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 
 from starlette.applications import Starlette
@@ -27,11 +28,14 @@ def door(reception: Reception, base: str, may_see: Callable[[str, str], Awaitabl
             return refused
         try:
             raw = await _body(request)
-            cases = reception.take(source, dict(request.headers), raw)
+            cases = await reception.take(source, dict(request.headers), raw)
         except HookRefused as error:
             reception.refused(source, error)
             log.warning("hook %r refused: %s", source[:100], error)
             return JSONResponse({"error": {"code": error.code, "message": str(error)}}, error.status)
+        except sqlite3.Error as error:
+            log.error("hook %r: the delivery could not be kept: %s", source[:100], error)
+            return JSONResponse({"error": {"message": f"it could not be kept ({error}): send it again"}}, 503)
         shown = [{"case": case, "url": f"{base}/cases/{case}"} for case in cases]
         return JSONResponse({"cases": shown}, 202)
 

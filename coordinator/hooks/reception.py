@@ -65,15 +65,17 @@ class Reception:
             alert = member.alert.model_copy(update={"status": member.status})
             self.correlator.join(member.case, alert, member.last)
 
-    def take(self, source: str, headers: Mapping[str, str], raw: bytes) -> list[str]:
+    async def take(self, source: str, headers: Mapping[str, str], raw: bytes) -> list[str]:
         """One delivery; the cases it belongs to. HookRefused says why it is not taken."""
         delivery = self._read(source, headers, raw)
-        before = self.inbox.again(delivery)
+        before = await self.inbox.again(delivery)
         if before is not None:
             return before
         now = utc_now()
         placed = [(self._place(alert, now, source), alert) for alert in delivery.alerts]
-        return self.inbox.take(delivery, raw, [(case, alert, why) for (case, why), alert in placed if case])
+        return await self.inbox.take(
+            delivery, raw, [(case, alert, why) for (case, why), alert in placed if case]
+        )
 
     def refused(self, source: str, why: HookRefused) -> None:
         """Count a delivery that was not taken; the ledger is told of them together."""
@@ -95,7 +97,7 @@ class Reception:
             raise HookRefused(str(error), 400) from None
 
     def _place(self, alert: Alert, now: datetime, source: str) -> tuple[str, str]:
-        held = self.inbox.holding(alert.fingerprint)
+        held = self.correlator.holding(alert.fingerprint) or self.inbox.holding(alert.fingerprint)
         case, why = (held, "the same alert") if held else self.correlator.place(alert, now)
         fresh = not case and alert.status == "firing"
         if fresh:
@@ -129,7 +131,7 @@ class Reception:
                 log.warning("not recorded yet, and tried again: %s", error)
 
     async def _tell(self, record: Record) -> None:
-        self.inbox.count()
+        await self.inbox.count()
         refused, self._refused = self._refused, Counter()
         for (source, why), times in refused.items():
             body = {"source": source, "refused": why, "times": times, "until": utc_now().isoformat()}
@@ -138,14 +140,13 @@ class Reception:
             except BaseException:
                 self._refused[source, why] += times
                 raise
-        by_case: dict[str, list[Member]] = {}
-        for member in self.inbox.untold():
-            by_case.setdefault(member.case, []).append(member)
-        for case, members in by_case.items():
-            for at in range(0, len(members), MOST_TOLD):
-                part = members[at : at + MOST_TOLD]
-                await record(case, "alert", {"alerts": [_short(m) for m in part]})
-                self.inbox.tell(part)
+        while untold := self.inbox.untold(MOST_TOLD):
+            by_case: dict[str, list[Member]] = {}
+            for member in untold:
+                by_case.setdefault(member.case, []).append(member)
+            for case, members in by_case.items():
+                await record(case, "alert", {"alerts": [_short(m) for m in members]})
+                await self.inbox.tell(members)
 
     async def _close(self) -> None:
         """Close what is over, once its report is there; a case that fires again is open again."""

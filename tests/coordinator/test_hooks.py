@@ -1,6 +1,8 @@
 """What sources send is read as alerts, and alerts are put together by what connects them."""
 
+import asyncio
 import json
+import sqlite3
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,8 +11,9 @@ from coordinator.errors import TriggerUnreadable
 from coordinator.hooks import sources
 from coordinator.hooks.commands import EXAMPLES, example
 from coordinator.hooks.correlation import Correlator, neighbours_of
+from coordinator.hooks.inbox import Inbox
 from coordinator.hooks.reception import trigger_of
-from coordinator.hooks.types import Alert
+from coordinator.hooks.types import Alert, Delivery
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -147,3 +150,25 @@ def test_an_alert_that_always_fires_joins_nothing_by_mere_coincidence():
     sorting.join("A", alert("cart"), NOON)
     assert sorting.place(alert("shop", "noise"), NOON)[0] == ""
     assert sorting.place(alert("cart", "noise"), NOON)[0] == "A"
+
+
+def test_deliveries_that_come_together_are_kept_whole_and_one_that_cannot_be_kept_harms_no_other(tmp_path):
+    async def scene() -> None:
+        inbox = Inbox(tmp_path)
+        first, second = Delivery(source="a", key="1"), Delivery(source="a", key="2")
+        taken = asyncio.create_task(inbox.take(first, b"{}", [("A", alert("cart"), "the first")]))
+        await asyncio.sleep(0)
+        assert await inbox.again(first) == ["A"]  # while it is still being written
+        assert await taken == ["A"] and await inbox.again(second) is None
+        with pytest.raises(sqlite3.IntegrityError):
+            await inbox.take(first, b"{}", [("B", alert("mail"), "")])
+        assert await inbox.take(second, b"{}", [("B", alert("shop"), "")]) == ["B"]
+        await inbox.aclose()
+        after = Inbox(tmp_path)
+        assert await after.again(first) == ["A"] and len(after.untold(10)) == 2
+        await after.aclose()
+
+    asyncio.run(scene())
+    with sqlite3.connect(tmp_path / "inbox.db") as db:
+        assert db.execute("SELECT key, times FROM deliveries").fetchall() == [("1", 3), ("2", 1)]
+    db.close()

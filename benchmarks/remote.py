@@ -3,7 +3,9 @@
     python benchmarks/remote.py [--specialist logs] [--tasks 20]
 
 Wall time is that of a task; CPU is that of everything that works for it: this process, the agent, the gateway
-and its tool servers. Every task has a token and an id of its own, so nothing is answered from the past.
+and its tool servers, each with its median. The tool servers do the same work for both: what stands in their
+row of `over` is the noise of this run. Every task has a token and an id of its own, so nothing is answered
+from the past.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,15 +54,26 @@ def agent(name: str) -> Any:
         process.wait()
 
 
-def cpu() -> float:
-    """Seconds of CPU of this process and of all its descendants so far, counted by the scheduler in ns."""
-    me = psutil.Process()
-    pids = [each.pid for each in (me, *me.children(recursive=True))]
-    threads = [entry for pid in pids for entry in Path(f"/proc/{pid}/task").iterdir()]
-    return sum(int((entry / "schedstat").read_text().split()[0]) for entry in threads) / 1e9
+class Processes:
+    """This process and its descendants, by what each does."""
+
+    def __init__(self, agent: int) -> None:
+        self.what = {os.getpid(): "coordinator", agent: "agent"}
+        for each in psutil.Process().children(recursive=True):
+            words = " ".join(each.cmdline())
+            what = "gateway" if "gateway" in words else "tools" if "tool_servers" in words else "other"
+            self.what.setdefault(each.pid, what)
+
+    def cpu(self) -> Counter[str]:
+        """Milliseconds of CPU of each so far, counted by the scheduler in ns."""
+        used: Counter[str] = Counter()
+        for pid, what in self.what.items():
+            for thread in Path(f"/proc/{pid}/task").iterdir():
+                used[what] += int((thread / "schedstat").read_text().split()[0]) / 1e6
+        return used
 
 
-async def measure(name: str, tasks: int, url: str) -> dict[str, Any]:
+async def measure(name: str, tasks: int, url: str, pid: int) -> dict[str, Any]:
     """Wall and CPU milliseconds of each task in both places."""
     recording = bundled_recording()
     assert recording is not None
@@ -71,18 +85,20 @@ async def measure(name: str, tasks: int, url: str) -> dict[str, Any]:
         open_session(None, recording) as session,
         session.runner.desk(case := session.runner.index.open_case(opened)) as desk,
     ):
+        processes = Processes(pid)
         for n in range(tasks + WARM):
             for place, specialist in (("local", here), ("remote", there)):
                 id_ = f"{case}/{place}-{n}/{name}"
                 task = Task(id=id_, case=case, specialist=name, question=opened.question, scope=opened.scope)
                 async with desk.toolbox(name, id_) as toolbox:
-                    before, started = cpu(), time.perf_counter()
+                    before, started = processes.cpu(), time.perf_counter()
                     events = [event async for event in investigate_checked(specialist, task, toolbox)]
-                    took, used = time.perf_counter() - started, cpu() - before
+                    took, after = time.perf_counter() - started, processes.cpu()
                 found = events[-1]
                 assert isinstance(found, Finding) and found.status != "failed" and found.mode == place, found
                 if n >= WARM:
-                    figures[place].append((took * 1e3, used * 1e3))
+                    used = {what: after[what] - before[what] for what in after}
+                    figures[place].append({"wall": took * 1e3} | used)
         calls, cited = found.calls, len({e.call for c in found.claims for e in c.evidence})
     return {"figures": figures, "calls": calls, "cited": cited}
 
@@ -98,19 +114,19 @@ def main() -> None:
     os.environ["POINTSMAN_SPECIALIST_TOKEN"] = TOKEN
     with tempfile.TemporaryDirectory() as home:
         os.environ |= {"POINTSMAN_HOME": f"{home}/home", "XDG_STATE_HOME": f"{home}/state"}
-        with agent(given.specialist) as (url, _):
-            measured = asyncio.run(measure(given.specialist, given.tasks, url))
-    shown: dict[str, tuple[float, float]] = {}
+        with agent(given.specialist) as (url, pid):
+            measured = asyncio.run(measure(given.specialist, given.tasks, url, pid))
+    shown: dict[str, dict[str, float]] = {}
     for place, rows in measured["figures"].items():
-        walls, used = zip(*rows, strict=True)
-        shown[place] = statistics.median(walls), statistics.median(used)
+        shown[place] = {what: statistics.median(row[what] for row in rows) for what in rows[0]}
     print(
         f"{given.specialist}: {given.tasks} tasks each, {measured['calls']} calls, {measured['cited']} cited"
     )
-    for place, (wall, used) in shown.items():
-        print(f"{place:<7} {wall:7.1f} ms wall (median)  {used:7.1f} ms CPU (median)")
-    over = [there - here for here, there in zip(shown["local"], shown["remote"], strict=True)]
-    print(f"{'over':<7} {over[0]:7.1f} ms wall           {over[1]:7.1f} ms CPU")
+    shown["over"] = {what: ms - shown["local"][what] for what, ms in shown["remote"].items()}
+    for place, row in shown.items():
+        used = {what: ms for what, ms in row.items() if what != "wall"}
+        parts = ", ".join(f"{what} {ms:.1f}" for what, ms in used.items())
+        print(f"{place:<7} {row['wall']:7.1f} ms wall  {sum(used.values()):7.1f} ms CPU ({parts})")
 
 
 if __name__ == "__main__":

@@ -120,6 +120,7 @@ def serve(
     from specialists.remote.serving import serve as serve_them
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     serve_them(specialists, Serving(host, port, allowed, token, url, ready_fd))
 
 

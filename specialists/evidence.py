@@ -204,7 +204,8 @@ def _with_standing_evidence(holder: Holder, good: Good) -> Holder:
     changes: dict[str, Any] = {"evidence": tuple(filter(good, holder.evidence))[:MOST_EVIDENCE]}
     if isinstance(holder, Cause):
         changes["against"] = tuple(filter(good, holder.against))[:MOST_EVIDENCE]
-    return holder.model_copy(update=changes)
+    kept = all(len(stood) == len(getattr(holder, name)) for name, stood in changes.items())
+    return holder if kept else holder.model_copy(update=changes)
 
 
 def _inherited(task: Task) -> list[Evidence]:
@@ -228,14 +229,15 @@ def _bounded(finding: Finding) -> Finding:
 
 
 def _cut_texts(value: Any) -> Any:
-    """A copy of a value whose long texts are cut; a cut quotation is still literal."""
+    """A value with its long texts cut, itself where there are none; a cut quotation is still literal."""
     changes: dict[str, Any] = {}
     for name, held in value:
         if isinstance(held, str):
-            changes[name] = _cut(held)
-        elif name in ("evidence", "against"):
+            if len(held) > LONGEST_TEXT:
+                changes[name] = _cut(held)
+        elif name in ("evidence", "against") and any(len(e.quote) > LONGEST_QUOTE for e in held):
             changes[name] = tuple(e.model_copy(update={"quote": e.quote[:LONGEST_QUOTE]}) for e in held)
-    return value.model_copy(update=changes)
+    return value.model_copy(update=changes) if changes else value
 
 
 def _cut(words: str) -> str:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 MOST_TASKS = 32  # at work at once; more are rejected and may be sent again
 LONGEST_TASK = 900.0  # seconds, whatever the caller asks for
-TELL_EVERY = 0.1  # seconds; what happens meanwhile is told together
+TELL_EVERY = 0.25  # seconds; what happens meanwhile is told together, and the rest with the end
 HEADERS = (wire.GATEWAY_HEADER, wire.TOKEN_HEADER, wire.RUN_HEADER)
 
 
@@ -114,22 +114,24 @@ class Executor(AgentExecutor):
             pool=self._pool,
         )
         finding: Finding | None = None
-        async with toolbox, _telling(updater) as tell:
+        async with toolbox, _telling(updater) as untold:
             async for event in investigate_checked(self._specialist, task, toolbox):
                 if isinstance(event, Finding):
                     finding = event
                 elif event.kind in ("note", "tool"):
-                    tell(event)
+                    untold.put(event)
         assert finding is not None  # investigate_checked always ends in one
         log.info("task %s of case %s: %s, %d calls", task.id, task.case, finding.status, finding.calls)
         await updater.add_artifact(
             wire.finding_parts(finding), wire.FINDING, wire.FINDING, extensions=[wire.EXTENSION]
         )
         if waiting := [action.approval for action in finding.actions if action.status == "pending"]:
+            if (message := untold.message(updater)) is not None:
+                await updater.start_work(message)
             words = f"waits for approval {', '.join(waiting)}; once it is granted, send any message here"
             await updater.requires_input(updater.new_agent_message([Part(text=words)]))
         else:
-            await updater.complete()
+            await updater.complete(untold.message(updater))
         return finding
 
 
@@ -163,34 +165,44 @@ def _task(context: RequestContext, specialist: str) -> Task:
     return task.model_copy(update={"seconds": min(task.seconds, LONGEST_TASK)})
 
 
+class _Untold:
+    """The steps that the caller has not heard of yet."""
+
+    def __init__(self) -> None:
+        self._steps: list[Progress] = []
+        self.some = asyncio.Event()
+
+    def put(self, step: Progress) -> None:
+        """Have a step told with the next message."""
+        self._steps.append(step)
+        self.some.set()
+
+    def message(self, updater: TaskUpdater) -> Message | None:
+        """One message with all of them, in order; None when there are none."""
+        parts = [wire.progress_part(each) for each in self._steps]
+        self._steps.clear()
+        self.some.clear()
+        return updater.new_agent_message(parts) if parts else None
+
+
 @asynccontextmanager
-async def _telling(updater: TaskUpdater) -> AsyncIterator[Any]:
-    """A function that tells a progress: in order, several in one update, all before the block is left."""
-    waiting: list[Progress] = []
-    some = asyncio.Event()
+async def _telling(updater: TaskUpdater) -> AsyncIterator[_Untold]:
+    """Tells steps while the block runs, several in one update; the last ones are left to be told."""
+    untold, whole = _Untold(), asyncio.Lock()
 
-    async def send() -> None:
-        parts = [wire.progress_part(each) for each in waiting]
-        waiting.clear()
-        if parts:
-            await updater.start_work(updater.new_agent_message(parts))
-
-    async def keep_sending() -> None:
+    async def keep_telling() -> None:
         while True:
-            await some.wait()
+            await untold.some.wait()
             await asyncio.sleep(TELL_EVERY)
-            some.clear()
-            await send()
+            async with whole:
+                if (message := untold.message(updater)) is not None:
+                    await updater.start_work(message)
 
-    def tell(progress: Progress) -> None:
-        waiting.append(progress)
-        some.set()
-
-    sender = asyncio.create_task(keep_sending(), name="progress")
+    teller = asyncio.create_task(keep_telling(), name="progress")
     try:
-        yield tell
+        yield untold
     finally:
-        sender.cancel()
+        async with whole:  # nothing is lost in the middle of being told
+            teller.cancel()
         with suppress(asyncio.CancelledError):
-            await sender
-    await send()
+            await teller

@@ -69,6 +69,7 @@ def serve(specialists: Iterable[Specialist], serving: Serving) -> None:
         app,
         log_config=None,
         access_log=False,
+        proxy_headers=False,
         timeout_keep_alive=IDLE_SECONDS,
         limit_concurrency=MOST_CONNECTIONS,
         timeout_graceful_shutdown=STOP_SECONDS,

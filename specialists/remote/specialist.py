@@ -15,6 +15,7 @@ from specialists.types import Card, Event, Finding, Task
 
 MOST_RECALLED = 100  # calls that a finding may cite; what cites more does not stand
 AT_ONCE = 8
+_talk: Any = None  # the module, once it is loaded
 
 
 class RemoteSpecialist:
@@ -31,14 +32,21 @@ class RemoteSpecialist:
         gateway = self._settings.gateway_url or toolbox.target
         if not isinstance(gateway, str):
             raise AgentFailed(f"{self.card.name}: a remote specialist needs a gateway that has a URL")
-        # Importing the A2A SDK takes about a second; in a thread, the other specialists keep working.
-        talk = await asyncio.to_thread(importlib.import_module, "specialists.remote.talk")
+        talk = await _talking()
         access = talk.Access(gateway, toolbox.token, toolbox.run)
         async for event in talk.conversation(self.card.name, self._settings, task, access, toolbox.pool):
             if isinstance(event, Finding):
                 await recall(event, task, toolbox)
                 event = event.model_copy(update={"mode": self.mode})
             yield event
+
+
+async def _talking() -> Any:
+    """What talks A2A: importing the SDK takes about a second, so the first time in a thread."""
+    global _talk
+    if _talk is None:
+        _talk = await asyncio.to_thread(importlib.import_module, "specialists.remote.talk")
+    return _talk
 
 
 async def recall(finding: Finding, task: Task, toolbox: Toolbox) -> None:

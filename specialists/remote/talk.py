@@ -226,9 +226,11 @@ class _Talk:
     def _status_is(self, status: a2a.TaskStatus) -> list[Progress]:
         self._state = status.state
         self._status = status.message if status.HasField("message") else None
-        if self._status is None or status.state in ENDED | WAITING:
-            return []
-        return self._steps_in(self._status)
+        told = self._status is not None and (
+            status.state not in ENDED | WAITING
+            or (self._access is not None and status.state == State.TASK_STATE_COMPLETED)  # its last steps
+        )
+        return self._steps_in(status.message) if told else []
 
     def _steps_in(self, message: a2a.Message) -> list[Progress]:
         """The steps that a message tells, each once however often it is sent."""

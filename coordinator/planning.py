@@ -444,8 +444,8 @@ def earliest_symptom(findings: tuple[Finding, ...]) -> datetime | None:
 
 def findings_of(state: CaseState) -> tuple[Finding, ...]:
     """The findings so far, as specialists gave them; one that ran again replaces what it said before."""
-    by_task = {f["task"]: Finding.model_validate(f) for f in state.get("findings", [])}
-    return tuple(by_task.values())
+    by_task = {f["task"]: f for f in state.get("findings", [])}
+    return tuple(Finding.model_validate(f) for f in by_task.values() if not f.get("withdrawn"))
 
 
 def _investigation(

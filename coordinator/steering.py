@@ -11,6 +11,7 @@ from itertools import islice
 from coordinator.case_index import ENDED, CaseIndex, CaseRow, open_index
 from coordinator.errors import CoordinatorError, UsageError
 from coordinator.private_gateway import login_name
+from coordinator.retrying import after
 from coordinator.schedule import MOST_TICKS, open_ticks, schedules_in
 from coordinator.settings import CoordinatorSettings
 from coordinator.trigger import when
@@ -48,11 +49,16 @@ def run_pause(case: str, reason: str, as_json: bool, config: str | None) -> None
 def run_retry(case: str, step: str, reason: str, as_json: bool, config: str | None) -> None:
     """Have a case go on, with calls made anew, from a step or from what was not finished."""
 
+    settings = CoordinatorSettings.load(config)
+
     def again(index: CaseIndex, row: CaseRow) -> None:
         if row.status in ("queued", "running"):
             raise NotNow(f"{row.id} is {row.status}: cancel it first with `pointsman cases cancel {row.id}`")
         if row.status in ("delivered", "closed") and not step:
             raise NotNow(f"{row.id} was {row.status}: name the step it goes again from with --from STEP")
+        if step:
+            workflow = index.trigger(row.id).workflow  # which may have no such step
+            after(Library(settings.workflow_folder(config)).get(workflow).workflow, step)
         index.try_again(row.id, step)
         index.update(row.id, "queued")
 

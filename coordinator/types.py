@@ -259,7 +259,7 @@ class CaseState(TypedDict):
     findings: NotRequired[Annotated[list[dict[str, Any]], operator.add]]
     decisions: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # what persons answered
     verdict: NotRequired[dict[str, Any]]  # hypotheses and doubts, as validate left them
-    report: NotRequired[dict[str, Any]]
+    report: NotRequired[dict[str, Any] | None]
 
 
 class Waiting(Value):

@@ -251,7 +251,7 @@ def test_a_case_is_cancelled_while_it_runs_and_tried_again_from_a_step_with_its_
     assert hooked.run("cases", "cancel", case).returncode == 2
     hooked.open_door("2")
     assert hooked.run("cases", "pause", case).returncode == 2
-    assert hooked.run("cases", "retry", case, "--from", "plan").returncode == 0
+    assert hooked.run("cases", "retry", case, "--from", "others").returncode == 0
     watched = hooked.run("cases", "watch", case)
     assert watched.returncode == 0 and "delivered" in watched.stdout, watched.stdout
     assert Counter(hooked.looks())[1] == 2
@@ -260,5 +260,7 @@ def test_a_case_is_cancelled_while_it_runs_and_tried_again_from_a_step_with_its_
         ("cancel", "known"),
         ("retry", ""),
     ]
-    queued = hooked.run("cases", "retry", case, "--from", "nowhere", "--json")
+    wrong = hooked.run("cases", "retry", case, "--from", "nowhere", "--json")
+    assert wrong.returncode == 2 and "it has " in wrong.stdout, wrong
+    queued = hooked.run("cases", "retry", case, "--from", "others", "--json")
     assert queued.returncode == 5 and "no_worker" in queued.stdout

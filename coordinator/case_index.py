@@ -38,6 +38,7 @@ CREATE TABLE IF NOT EXISTS legs (
     id TEXT PRIMARY KEY, ended INTEGER NOT NULL, queued INTEGER NOT NULL, attempt INTEGER NOT NULL,
     step TEXT NOT NULL, why TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS holds (id TEXT PRIMARY KEY, worker TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS workers (name TEXT PRIMARY KEY, seen TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS ticks (schedule TEXT PRIMARY KEY, at TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS waits (id TEXT NOT NULL, approval TEXT NOT NULL, PRIMARY KEY (id, approval));
@@ -188,6 +189,25 @@ class CaseIndex:
             *(id_, n - 1, n, n),
         )
 
+    def hold(self, id_: str, worker: str) -> None:
+        """A worker begins a leg of this case."""
+        self.db.write(
+            "INSERT INTO holds VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET worker = ?", id_, worker, worker
+        )
+
+    def holder(self, id_: str) -> str:
+        """The worker that began the last leg of this case, unless the leg has ended."""
+        rows = self.db.rows("SELECT worker FROM holds WHERE id = ?", id_)
+        return rows[0]["worker"] if rows else ""
+
+    def taken(self, id_: str, lease: float) -> str:
+        """The living worker that runs a case, or any that will take it from the queue; empty if none."""
+        alive = self.alive(lease)
+        if (worker := self.holder(id_)) in alive:
+            return worker
+        due = id_ in self.in_queue() or self.db.rows("SELECT 1 FROM waits WHERE id = ?", id_)
+        return min(alive, default="") if due else ""
+
     def end_leg(self, id_: str, n: int, why: str = "", approvals: Iterable[str] = ()) -> None:
         """Leg n has ended, and the case now waits for these approvals."""
         with self.db.alone(id_):
@@ -196,6 +216,7 @@ class CaseIndex:
                 "ON CONFLICT (id) DO UPDATE SET ended = ?, step = '', why = ?",
                 *(id_, n, n, why, n, why),
             )
+            self.db.write("DELETE FROM holds WHERE id = ?", id_)
             self.db.write("DELETE FROM waits WHERE id = ?", id_)
             for approval in approvals:
                 self.db.write("INSERT INTO waits VALUES (?, ?)", id_, approval)

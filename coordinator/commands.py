@@ -10,12 +10,13 @@ from typing import Any
 
 from coordinator import trigger
 from coordinator.case_index import open_index
-from coordinator.errors import CaseUnknown
+from coordinator.errors import CaseHeld, CaseUnknown
 from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
 from coordinator.session import open_session
+from coordinator.settings import CoordinatorSettings
 from coordinator.types import CaseResult, Report, StepRecord, Trigger
 from coordinator.verifying import Proof, verify
 
@@ -80,8 +81,14 @@ def run_show(case: str, as_json: bool, config: str | None) -> None:
 
 
 def run_resume(case: str, as_json: bool, config: str | None) -> int:
-    """Go on with a case and print its report."""
-    row = open_index(config).get(case)
+    """Go on with a case and print its report; one that an engine has, or would take now, is left to it."""
+    index, lease = open_index(config), CoordinatorSettings.load(config).lease_seconds
+    row = index.get(case)
+    if worker := index.taken(row.id, lease):
+        raise CaseHeld(
+            f"{row.id} is in the hands of {worker}, see `pointsman cases watch {row.id}`, "
+            f"or stop it there with `pointsman cases pause {row.id}`"
+        )
     result = asyncio.run(_resume(row.id, Path(row.recording) if row.recording else None, as_json, config))
     print_result(result, as_json)
     return code_of(result)

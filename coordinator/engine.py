@@ -155,6 +155,7 @@ class Engine:
             if self._stopping:
                 await self._put(case)
             return "not begun"
+        self._index.hold(case, self.name)
         task = asyncio.create_task(self._take(case, leg, legs, control := RunControl()), name=f"case {case}")
         self._running[case] = Running(task, control)
         try:
@@ -220,6 +221,9 @@ class Engine:
                 log.warning("cannot see what is due, and look again: %s", error)
 
     async def _look(self) -> None:
+        """Queue what was decided and what nobody queued; one process of all is enough to look."""
+        if self.name != min(self._index.alive(self._lease), default=self.name):
+            return
         waits = self._index.waiting()
         pending = await self._runner.pending() if waits else frozenset()
         for case, approvals in waits.items():

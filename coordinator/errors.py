@@ -9,7 +9,8 @@ CoordinatorError
 │   └── GatewayNotStarted  a private one did not start, and said why
 ├── GatewayRefused         the gateway refused something the coordinator needs
 ├── DatabaseDown           the database of the cases does not answer
-└── ReportUnsound          a citation of a report does not resolve; nothing is delivered
+├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
+└── CaseHeld               another process runs the case
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ class CoordinatorError(Exception):
 
     code = "failed"
     exit_code = 1
+
+
+class CaseHeld(CoordinatorError):
+    """Another process runs the case."""
+
+    code = "case_held"
 
 
 class UsageError(CoordinatorError):

@@ -92,7 +92,11 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
         False,
         _schema("name", name=TEXT),
     ),
-    "list_approvals": ("Approvals, newest first.", True, _schema(status=TEXT, case=TEXT)),
+    "list_approvals": (
+        "Approvals, newest first, at most a thousand; `brief`: the ids of all of them, and nothing else.",
+        True,
+        _schema(status=TEXT, case=TEXT, brief=FLAG),
+    ),
     "show_approval": (
         "One approval, with the exact arguments, what the tool does, and what the requester claims.",
         True,
@@ -398,7 +402,11 @@ class Admin:
 
     # -- approvals ---------------------------------------------------------------------------------
 
-    async def _list_approvals(self, caller: Caller, status: str = "", case: str = "") -> dict[str, Any]:
+    async def _list_approvals(
+        self, caller: Caller, status: str = "", case: str = "", brief: bool = False
+    ) -> dict[str, Any]:
+        if brief:
+            return {"ids": await self._app.approvals.ids(status, case)}
         return {"approvals": [as_dict(a) for a in await self._app.approvals.list(status, case)]}
 
     async def _show_approval(self, caller: Caller, id: str) -> dict[str, Any]:

@@ -187,6 +187,18 @@ class Approvals:
         """One approval, whole."""
         return await self._store.read(lambda c: _get(c, approval))
 
+    async def ids(self, status: str = "", case: str = "") -> tuple[str, ...]:
+        """The ids of all approvals of a status and a case."""
+        chosen = {clause: value for clause, value in _having(status).items() if value}
+        where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
+        query = f"SELECT id, detail FROM approvals {where} ORDER BY id"
+
+        def job(connection: Connection) -> tuple[str, ...]:
+            found = connection.execute(query, [*chosen.values()])
+            return tuple(id_ for id_, detail in found if not case or orjson.loads(detail)["case"] == case)
+
+        return await self._store.read(job)
+
     async def list(self, status: str = "", case: str = "") -> list[Approval]:
         """Approvals, newest first, at most a thousand."""
 

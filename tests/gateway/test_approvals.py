@@ -267,6 +267,11 @@ async def test_approvals_are_listed_by_status_and_case(tmp_path: Path) -> None:
             assert [(a.id, a.status) for a in found] == [(a.id, status) for a in expected]
         assert len(await p.approvals.list()) == len(await p.approvals.list(case="case-1")) == 3
         assert await p.approvals.list(case="case-2") == []
+        for status in ("", "pending", "expired"):
+            assert sorted(await p.approvals.ids(status)) == sorted(
+                a.id for a in await p.approvals.list(status)
+            )
+        assert len(await p.approvals.ids(case="case-1")) == 3 and await p.approvals.ids(case="case-2") == ()
 
 
 @pytest.mark.parametrize("reason", ["", "  \n", "x" * 2_001])

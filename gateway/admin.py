@@ -331,8 +331,7 @@ class Admin:
     async def _diff_server(self, caller: Caller, name: str) -> dict[str, Any]:
         await self._app.reader.read(strict=False)
         server = self._app.catalogue.get(name)
-        if server.offers is None:
-            await self._app.catalogue.refresh(server)
+        await self._app.catalogue.refresh(server)  # what it offers now, not when it was last looked at
         tools = []
         for tool in self._app.catalogue.offered_tools(server):
             if tool["standing"] != "approved":

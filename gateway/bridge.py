@@ -14,6 +14,7 @@ from gateway.errors import InvalidParams, MethodNotFound, RpcError
 
 KEPT_SECONDS = 600
 MOST_KEPT = 1_000
+MOST_OF_ONE = 100  # of one subject, so that one who never answers keeps nobody else from asking
 ASIDE = ("inputResponses", "requestState", "_meta")
 
 
@@ -86,7 +87,8 @@ class Bridge:
                 kept.questions[key] = question.answer
         finally:
             asked.cancel()
-        if len(self._kept) >= MOST_KEPT:
+        own = sum(other.subject == kept.subject for other in self._kept.values())
+        if len(self._kept) >= MOST_KEPT or own >= MOST_OF_ONE:
             kept.task.cancel()
             raise RpcError("too many calls wait for answers; try again later", number=-32011)
         state = secrets.token_urlsafe(24)

@@ -105,6 +105,8 @@ def diff(name: Name, as_json: AsJson = False, config: Config = None) -> None:
         marks = f"  [{'; '.join(tool['flags'])}]" if tool["flags"] else ""
         lines.append(f"{tool['name']}: {tool['standing']}, {tool['risk']}{marks}")
         lines += [f"  {line}" for line in tool["diff"]]
+    if told["error"]:
+        lines.append(f"{name} cannot be looked at just now ({told['error']}): this is what it last offered")
     _show(told, as_json, safe("\n".join(lines), lines=True) or f"{name}: everything is as approved")
 
 

@@ -18,7 +18,7 @@ JSON = (b"content-type", b"application/json")
 class HttpCaller(Caller):
     """The client behind one POST."""
 
-    __slots__ = ("_send", "_streaming")
+    __slots__ = ("_finished", "_send", "_streaming")
 
     def __init__(
         self, send: Callable[[dict[str, Any]], Awaitable[None]], subject: Subject, *args: Any, **kw: Any
@@ -26,10 +26,12 @@ class HttpCaller(Caller):
         super().__init__(subject, *args, **kw)
         self._send = send
         self._streaming = False
+        self._finished = False
 
     async def notify(self, message: dict[str, Any]) -> None:
-        """Send it before the answer; from now on the response is a stream."""
-        await self._write(event(message))
+        """Send it before the answer, from now on a stream; what comes after the answer is dropped."""
+        if not self._finished:
+            await self._write(event(message))
 
     async def ask(self, method: str, params: dict[str, Any] | None) -> dict[str, Any]:
         """Ask on this response's stream; only a legacy client can be asked."""
@@ -37,6 +39,8 @@ class HttpCaller(Caller):
             raise MethodNotFound(
                 f"{method} refused: a client of this version is asked by input_required only"
             )
+        if self._finished:
+            raise MethodNotFound(f"{method} refused: the call it belongs to has ended")
         return await self.session.ask(method, params, self.notify)
 
     async def ping(self) -> None:
@@ -57,6 +61,7 @@ class HttpCaller(Caller):
 
     async def finish(self, answer: dict[str, Any]) -> None:
         """Send the answer and end the response."""
+        self._finished = True
         if self._streaming:
             await self._send({"type": "http.response.body", "body": event(answer), "more_body": False})
             return

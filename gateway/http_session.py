@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gateway.caller import Caller
 from gateway.errors import RpcError, UpstreamFailed
-from gateway.upstream import ANSWER_SECONDS, CHANGED, answer_question, hello_of, result_of
+from gateway.questions import Questions, answer_question
+from gateway.upstream import ANSWER_SECONDS, CHANGED, hello_of, result_of
 
 if TYPE_CHECKING:
     from gateway.http_client import Response
@@ -34,6 +35,7 @@ class HttpSession:
         self.gone = False
         self._headers = dict(headers)
         self._listening: asyncio.Task[Any] | None = None
+        self._questions = Questions(upstream.background)
 
     async def open(self, params: dict[str, Any]) -> None:
         """Shake hands as the given client."""
@@ -72,6 +74,7 @@ class HttpSession:
             words = {"requestId": number, "reason": "the caller has gone or the deadline has passed"}
             told = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": words}
             self.upstream.background.start(self._try_post(told))
+            await self._questions.end(number)
             raise
         return result_of(answer)
 
@@ -83,7 +86,7 @@ class HttpSession:
             last, wait = event or last, retry if retry is not None else wait
 
         async def take(message: dict[str, Any]) -> None:
-            await self.take(message, caller)
+            await self._take(message, caller, number)
 
         if response.content_type != "text/event-stream" or response.status != 200:
             answer = await self.upstream.read(response, number, take)
@@ -102,14 +105,22 @@ class HttpSession:
                 answer = await self.upstream.read_events(again, number, take, mark)
         return answer
 
-    async def take(self, message: dict[str, Any], caller: Caller) -> None:
+    async def _take(self, message: dict[str, Any], caller: Caller, number: int) -> None:
         """Pass on what the server says while a request runs."""
         if "id" not in message:
-            self.upstream.on_changed(message["method"])
-            if message["method"] not in CHANGED:
+            if not self._noted(message):
                 await caller.notify(message)
             return
-        self.upstream.background.offer(self._answer(message, caller))
+        self._questions.answer(self._answer(message, caller), message["id"], caller.subject.id, number)
+
+    def _noted(self, message: dict[str, Any]) -> bool:
+        """Whether a notification was for us: of a list that has changed, or a question that is taken back."""
+        method = message["method"]
+        self.upstream.on_changed(method)
+        if method == "notifications/cancelled":
+            self._questions.taken_back((message.get("params") or {}).get("requestId"))
+            return True
+        return method in CHANGED
 
     async def _answer(self, question: dict[str, Any], caller: Caller) -> None:
         await self._try_post(await answer_question(caller, self.upstream.entry, question))
@@ -163,13 +174,12 @@ class HttpSession:
 
     async def _unasked(self, message: dict[str, Any]) -> None:
         if "id" not in message:
-            self.upstream.on_changed(message["method"])
-            if self.downstream is not None and message["method"] not in CHANGED:
+            if not self._noted(message) and self.downstream is not None:
                 self.downstream.push(message)
             return
         caller = self.downstream.caller() if self.downstream is not None else None
         if caller is not None:
-            self.upstream.background.offer(self._answer(message, caller))
+            self._questions.answer(self._answer(message, caller), message["id"], caller.subject.id)
         else:
             refused = RpcError("nobody to ask here", number=-32601)
             reply = {"jsonrpc": "2.0", "id": message["id"], "error": refused.body()}

@@ -54,6 +54,8 @@ class Methods:
                 return await self._set_level(caller, params)
         except UpstreamFailed as failed:
             raise RpcError(f"{method} failed: {failed}", number=-32011) from None
+        except TimeoutError:
+            raise RpcError(f"{method} failed: no answer of the server in time", number=-32011) from None
         raise MethodNotFound(f"method {method!r} is not served here")
 
     def _enveloped(self, caller: Caller, result: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from gateway.errors import MethodNotFound, Refusal, RpcError
 from gateway.types import Subject
 
 MOST_WAITING = 1_000
+TOLD_SECONDS = 1
 
 
 class Session:
@@ -58,6 +60,12 @@ class Session:
         try:
             await send(message)
             answer = await future
+        except asyncio.CancelledError:  # nobody waits for it any more
+            words = {"requestId": number, "reason": "the call it belongs to has been given up"}
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TOLD_SECONDS):
+                    await send({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": words})
+            raise
         finally:
             self.questions.pop(number, None)
         error = answer.get("error")

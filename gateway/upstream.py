@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 from gateway.caller import Caller
-from gateway.errors import MethodNotFound, RpcError, UpstreamFailed
+from gateway.errors import RpcError, UpstreamFailed
 from gateway.servers_file import ServerEntry
 from gateway.wire import CAPABILITIES_KEY, CLIENT_KEY, MODERN, VERSION_KEY
 
@@ -120,20 +120,6 @@ def hello(caller: Caller, entry: ServerEntry) -> dict[str, Any]:
         "capabilities": offered(caller.capabilities, entry.open),
         "clientInfo": caller.info or CLIENT_INFO,
     }
-
-
-async def answer_question(caller: Caller, entry: ServerEntry, message: dict[str, Any]) -> dict[str, Any]:
-    """Put a server's question to the caller if the operator opened that; the answer for the server."""
-    reply: dict[str, Any] = {"jsonrpc": "2.0", "id": message["id"]}
-    method = message["method"]
-    try:
-        if method == "ping":
-            return {**reply, "result": {}}
-        if ASKABLE.get(method) not in entry.open:
-            raise MethodNotFound(f"{method} refused: the operator has not opened it for this server")
-        return {**reply, "result": await caller.ask(method, message.get("params"))}
-    except RpcError as error:
-        return {**reply, "error": error.body()}
 
 
 async def in_rounds(
@@ -294,12 +280,12 @@ class Background:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def offer(self, work: Coroutine[Any, Any, Any]) -> None:
+    def offer(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any] | None:
         """Run it like `start`, unless so much runs already that a server must be flooding us."""
         if len(self._tasks) < MOST_ANSWERED:
-            self.start(work)
-        else:
-            work.close()
+            return self.start(work)
+        work.close()
+        return None
 
     async def stop(self) -> None:
         """Cancel what still runs and wait until it has gone."""

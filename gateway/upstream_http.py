@@ -22,6 +22,7 @@ from gateway.types import Subject
 from gateway.upstream import (
     ASKS,
     CLIENT_INFO,
+    LONGEST_BREAK,
     PER_LINE,
     Background,
     Breaker,
@@ -41,6 +42,7 @@ log = logging.getLogger("gateway.upstream")
 AGENT = "pointsman-gateway/0.1"
 ACCEPT = "application/json, text/event-stream"
 OURSELVES = Subject("gateway:service")
+AGAIN_SECONDS = 1.0  # between two streams of change notifications; doubled where they break off
 
 
 class HttpUpstream:
@@ -109,15 +111,20 @@ class HttpUpstream:
             self._listener = self.background.start(self._listen(wanted))
 
     async def _listen(self, wanted: dict[str, Any]) -> None:
-        caller = _Listener(self.on_changed)
+        caller, wait = _Listener(self.on_changed), AGAIN_SECONDS
         while True:
             caller.request_id = f"watch-{next(self.ids)}"
             try:
                 await self._modern_request("subscriptions/listen", {"notifications": wanted}, caller)
-            except (RpcError, UpstreamFailed) as error:
+                wait = AGAIN_SECONDS
+            except RpcError as error:
                 log.info("%s: no change notifications (%s)", self.entry.name, error)
                 return
-            await asyncio.sleep(1)
+            except UpstreamFailed as failed:  # it may be another when it comes back
+                log.info("%s: change notifications ended (%s)", self.entry.name, failed)
+                self.on_changed("notifications/tools/list_changed")
+                wait = min(2 * wait, LONGEST_BREAK)
+            await asyncio.sleep(wait)
 
     # -- asking it ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from gateway.bridge import Bridge
 from gateway.caller import Caller
 from gateway.children import alone, end, environment, undertaker
 from gateway.errors import RpcError, UpstreamFailed
+from gateway.questions import Questions, answer_question
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
 from gateway.upstream import (
@@ -26,7 +27,6 @@ from gateway.upstream import (
     Background,
     Breaker,
     Pace,
-    answer_question,
     hello,
     hello_of,
     in_rounds,
@@ -61,6 +61,7 @@ class Process:
         self._listening: set[int] = set()  # those of them that only listen, for as long as they like
         self._writing = asyncio.Lock()
         self._background = Background()
+        self._questions = Questions(self._background)
         self._pace = Pace()
         self._last_words = b""
         self._hearing: asyncio.Task[Any] | None = None
@@ -131,6 +132,7 @@ class Process:
             words = {"requestId": number, "reason": "the caller has gone or the deadline has passed"}
             if self.alive:
                 self._background.start(self._try_tell("notifications/cancelled", words))
+            await self._questions.end(number)
             raise
         finally:
             self._waiting.pop(number, None)
@@ -217,7 +219,7 @@ class Process:
         if "method" not in message:
             return  # an answer to nothing
         if "id" in message:
-            self._background.offer(self._answer(message))
+            self._ask(message)
             return
         await self._notified(message)
 
@@ -225,7 +227,9 @@ class Process:
         method, params = message["method"], message.get("params") or {}
         self._changed(method)
         meta = params.get("_meta") or {}
-        if method == "notifications/progress":
+        if method == "notifications/cancelled":
+            self._questions.taken_back(params.get("requestId"))
+        elif method == "notifications/progress":
             waiting = self._of(params.get("progressToken"))
             if waiting is not None:
                 await waiting[1].notify({**message, "params": {**params, "progressToken": waiting[2]}})
@@ -235,24 +239,30 @@ class Process:
                 stamped = {**meta, SUBSCRIPTION_KEY: waiting[1].request_id}
                 await waiting[1].notify({**message, "params": {**params, "_meta": stamped}})
         elif method not in CHANGED:
-            caller = self._newest()
-            if caller is not None and (method == "notifications/message" or self.downstream is None):
-                await caller.notify(message)
+            newest = self._newest()
+            if newest is not None and (method == "notifications/message" or self.downstream is None):
+                await newest[1].notify(message)
             elif self.downstream is not None:
                 self.downstream.push(message)
 
     def _of(self, number: Any) -> tuple[asyncio.Future[dict[str, Any]], Caller, Any] | None:
         return self._waiting.get(number) if type(number) is int else None
 
-    def _newest(self) -> Caller | None:
-        """The only caller it can mean: with several under way nobody gets what may be another's."""
-        callers = [c for number, (_, c, _) in self._waiting.items() if number not in self._listening]
-        same = {(c.subject.id, c.session.id if c.session else "") for c in callers}
-        return callers[-1] if len(same) == 1 else None
+    def _newest(self) -> tuple[int, Caller] | None:
+        """The only call it can mean: with several under way nobody gets what may be another's."""
+        calls = [(number, c) for number, (_, c, _) in self._waiting.items() if number not in self._listening]
+        same = {(c.subject.id, c.session.id if c.session else "") for _, c in calls}
+        return calls[-1] if len(same) == 1 else None
 
-    async def _answer(self, question: dict[str, Any]) -> None:
-        caller = self._newest() or (self.downstream.caller() if self.downstream is not None else None)
-        reply = await answer_question(caller or Caller(OURSELVES), self.entry, question)
+    def _ask(self, question: dict[str, Any]) -> None:
+        number, caller = self._newest() or (None, None)
+        if caller is None and self.downstream is not None:
+            caller = self.downstream.caller()
+        asked = caller or Caller(OURSELVES)
+        self._questions.answer(self._answer(question, asked), question["id"], asked.subject.id, number)
+
+    async def _answer(self, question: dict[str, Any], caller: Caller) -> None:
+        reply = await answer_question(caller, self.entry, question)
         with suppress(UpstreamFailed):
             await self._write(reply)
 

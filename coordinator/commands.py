@@ -6,19 +6,19 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coordinator import trigger
 from coordinator.case_index import open_index
 from coordinator.errors import CaseHeld, CaseUnknown
-from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
-from coordinator.session import open_session
 from coordinator.settings import CoordinatorSettings
 from coordinator.types import CaseResult, Report, StepRecord, Trigger
-from coordinator.verifying import Proof, verify
+
+if TYPE_CHECKING:
+    from coordinator.verifying import Proof
 
 WAITING = 4
 
@@ -32,6 +32,8 @@ def run_triage(source: str, *, as_json: bool, config: str | None) -> int:
 
 
 async def _triage(opened: Trigger, as_json: bool, config: str | None) -> CaseResult:
+    from coordinator.session import open_session
+
     recording = Path(opened.recording) if opened.recording else None
     tell = silent if as_json else Lines()
     async with open_session(config, recording, tell) as session:
@@ -100,6 +102,8 @@ def code_of(result: CaseResult) -> int:
 
 
 async def _resume(case: str, recording: Path | None, as_json: bool, config: str | None) -> CaseResult:
+    from coordinator.session import open_session
+
     async with open_session(config, recording, silent if as_json else Lines()) as session:
         return await session.runner.resume(case)
 
@@ -136,6 +140,10 @@ def run_verify(target: str, as_json: bool, config: str | None) -> int:
 
 
 async def _verify(target: str, config: str | None) -> Proof:
+    from coordinator.gateway_client import GatewayClient
+    from coordinator.session import open_session
+    from coordinator.verifying import verify
+
     async with open_session(config, tell=silent) as session:
         runner = session.runner
         access = runner.access

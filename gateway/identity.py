@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
 from gateway.errors import NotIdentified, UsageError
 from gateway.http_client import Pool
-from gateway.jwks import KeySet
-from gateway.jwts import JwtRules, Jwts
 from gateway.settings import Settings
 from gateway.tokens import Tokens
 from gateway.types import Subject
+
+if TYPE_CHECKING:
+    from gateway.jwts import Jwts
 
 LOOPBACK = frozenset(("127.0.0.1", "localhost", "[::1]", "::1"))
 WELL_KNOWN = "/.well-known/oauth-protected-resource"
@@ -109,6 +110,9 @@ def _jwts(settings: Settings, pool: Pool) -> Jwts | None:
         raise UsageError(
             "gateway.jwt_issuer is set without jwt_jwks: name the URL or file of the issuer's keys"
         )
+    from gateway.jwks import KeySet
+    from gateway.jwts import JwtRules, Jwts
+
     url = settings.url.rstrip("/")
     rules = JwtRules(
         settings.jwt_issuer,

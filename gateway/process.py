@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
-import fcntl
 import gc
 import json
 import logging
@@ -24,32 +23,11 @@ from gateway.app import open_app
 from gateway.catalogue import OPERATOR
 from gateway.errors import GatewayError, GatewayRunning
 from gateway.http_protocol import Protocol, keep_deadlines, raise_file_limit
+from gateway.remote import only_one
 from gateway.settings import Settings
 
 log = logging.getLogger("gateway")
 GRACE_SECONDS = 5
-
-
-@contextlib.contextmanager
-def only_one(home: Path) -> Iterator[None]:
-    """Hold the home's lock; refuses when a gateway already does."""
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with (home / "gateway.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GatewayRunning(
-                f"a gateway already runs in {home}{_where(home)}: use it, or stop it first"
-            ) from None
-        yield
-
-
-def _where(home: Path) -> str:
-    try:
-        about = json.loads((home / "gateway.json").read_text())
-        return f" ({about['url']}, process {about['pid']})"
-    except (OSError, ValueError, KeyError):
-        return ""
 
 
 def listen(settings: Settings) -> socket.socket:

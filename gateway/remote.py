@@ -1,4 +1,4 @@
-"""The operator's way into a gateway that is running: its admin tools, under the operator's own token."""
+"""The one gateway of a home, and the operator's way in: its admin tools, under the operator's own token."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import fcntl
 import http.client
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from gateway.errors import GatewayError, GatewayUnreachable, Refusal
+from gateway.errors import GatewayError, GatewayRunning, GatewayUnreachable, Refusal
 from gateway.types import Rule
 
 VERSION = "2026-07-28"
@@ -21,6 +22,28 @@ ABOUT = {
     "io.modelcontextprotocol/clientInfo": {"name": "pointsman", "version": "1"},
     "io.modelcontextprotocol/clientCapabilities": {},
 }
+
+
+@contextmanager
+def only_one(home: Path) -> Iterator[None]:
+    """Hold the home's lock; refuses when a gateway already does."""
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (home / "gateway.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise GatewayRunning(
+                f"a gateway already runs in {home}{_where(home)}: use it, or stop it first"
+            ) from None
+        yield
+
+
+def _where(home: Path) -> str:
+    try:
+        about = json.loads((home / "gateway.json").read_text())
+        return f" ({about['url']}, process {about['pid']})"
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def running(home: Path) -> dict[str, Any] | None:

@@ -13,8 +13,7 @@ from gateway.caller import Caller
 from gateway.catalogue import OPERATOR
 from gateway.errors import GatewayError, Refusal, UsageError
 from gateway.printing import table
-from gateway.process import only_one
-from gateway.remote import call_admin, running
+from gateway.remote import call_admin, only_one, running
 from gateway.settings import Settings, home, load
 
 

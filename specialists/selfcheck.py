@@ -9,12 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import httpx2
-
 from specialists.errors import GatewayLost, SpecialistsError
 from specialists.roster import Roster
 from specialists.settings import Remote
-from specialists.toolbox import Toolbox
 from specialists.types import Card
 
 
@@ -66,6 +63,8 @@ async def self_check(roster: Roster, name: str) -> list[Check]:
 
 async def _gateway(card: Card) -> list[Check]:
     """Whether the running gateway answers, and shows the tools that the card names."""
+    from specialists.toolbox import Toolbox
+
     home = Path(os.environ.get("POINTSMAN_HOME") or ".pointsman")
     try:
         running = json.loads((home / "gateway.json").read_text(encoding="utf-8"))
@@ -103,6 +102,8 @@ async def _agent(name: str, agent: Remote) -> Check:
 
 async def _endpoint(base_url: str, key: str, variable: str) -> Check:
     """Whether the model endpoint answers and takes the key."""
+    import httpx2
+
     try:
         async with httpx2.AsyncClient(timeout=10) as http:
             answer = await http.get(

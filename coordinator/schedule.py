@@ -36,6 +36,7 @@ class Schedule:
     missed: Missed = "once"
     title: Any = None  # in CEL over `event`, as the workflow file has it
     inputs: Mapping[str, Any] = field(default_factory=dict)  # likewise
+    tenant: Any = None  # likewise
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """The ticks after a moment, up to and with another."""
@@ -65,6 +66,7 @@ class Schedule:
             fingerprint=f"schedule {self.workflow}",
             workflow=self.workflow,
             inputs={name: to_json(value_of(told, KINDS, known)) for name, told in self.inputs.items()},
+            tenant=str(value_of(self.tenant, KINDS, known) or "") if self.tenant is not None else "",
             payload={"tick": tick.isoformat(), "cron": self.cron, "timezone": self.timezone},
         )
 
@@ -75,7 +77,7 @@ def schedules_in(library: Library) -> list[Schedule]:
 
     workflows = [source.workflow for source in library.all()]
     return [
-        checked(Schedule(w.id, t.schedule, t.timezone, t.missed, t.title, t.inputs))
+        checked(Schedule(w.id, t.schedule, t.timezone, t.missed, t.title, t.inputs, t.tenant))
         for w in workflows
         for t in w.triggers
         if isinstance(t, ScheduleTrigger)

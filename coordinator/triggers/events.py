@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from coordinator.triggers.opening import KINDS
+from coordinator.triggers.opening import KINDS, tenant_of
 from coordinator.types import Trigger
 from coordinator.workflows.expressions import ExpressionFailed, value_of
 from coordinator.workflows.library import Library
@@ -51,5 +51,7 @@ def _routed(triggers: Any, name: str, opened: Trigger, source: str, event: dict[
         if trigger.when is None or value_of(trigger.when, KINDS, values) is True:
             title = opened.title if trigger.title is None else str(value_of(trigger.title, KINDS, values))
             inputs = value_of(dict(trigger.inputs), KINDS, values)
-            return opened.model_copy(update={"workflow": name, "inputs": inputs, "title": title[:200]})
+            tenant = tenant_of(trigger.tenant, values)
+            told = {"workflow": name, "inputs": inputs, "title": title[:200], "tenant": tenant}
+            return opened.model_copy(update=told)
     return None

@@ -44,12 +44,18 @@ class Opener:
             fingerprint=key[:200],
             workflow=self.workflow.id,
             inputs=value_of(dict(self.trigger.inputs), KINDS, values),
+            tenant=tenant_of(self.trigger.tenant, values),
             payload=dict(event),
         )
         case, new = self.index.open_once(opened, f"{kind} {self.workflow.id} {key}")
         if new or self.index.get(case).status == "queued":
             self.submit(case)
         return case
+
+
+def tenant_of(told: Any, values: Mapping[str, Any]) -> str:
+    """Whose case it is, by the `tenant` of a trigger; empty where it says nothing."""
+    return "" if told is None else str(value_of(told, KINDS, values) or "")[:LONGEST_TITLE]
 
 
 def _values(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -157,6 +157,7 @@ def _triggers(source: Source) -> Iterator[Problem]:
         check = _Check(source, ("triggers", n), {"event": "any", "now": "time"}, "")
         yield from check.expression(getattr(trigger, "when", None), "boolean", "when")
         yield from check.given(trigger.title, "string", "title")
+        yield from check.given(trigger.tenant, "string", "tenant")
         for name, given in trigger.inputs.items():
             if name not in workflow.inputs:
                 near = _near(name, workflow.inputs)

@@ -257,6 +257,7 @@ class TriggerBase(Part):
 
     inputs: dict[StepName, Given] = Field(default={}, description="inputs of the case, over `event`")
     title: Given = Field(default=None, description="the title of the case, over `event`")
+    tenant: Given = Field(default=None, description="whose case it is, over `event`; for limits by tenant")
 
 
 class EventTrigger(TriggerBase):

@@ -59,13 +59,14 @@ def test_a_workflow_file_says_when_it_runs_and_with_what(tmp_path: Path):
         "id: nightly\nname: Nightly\ndescription: Looks at the night.\nowner: ana\ninputs: {day: string}\n"
         'triggers:\n  - schedule: "0 7 * * 1-5"\n    timezone: Europe/Berlin\n    missed: all\n'
         "    title: '\"The night to \" + event.date'\n"
-        "    inputs: {day: 'event.date'}\n"
+        "    inputs: {day: 'event.date'}\n    tenant: \"'team ' + event.date\"\n"
         "steps:\n  - id: look\n    specialist: metrics\n  - id: out\n    deliver: report\n"
     )
     [schedule] = schedules_in(Library(tmp_path))
     [friday, monday] = schedule.ticks(at("2026-10-23"), at("2026-10-26T12:00"))
     assert (friday, monday) == (at("2026-10-23T05:00"), at("2026-10-26T06:00"))
     opened = schedule.trigger(monday)
+    assert opened.tenant == "team 2026-10-26"
     assert opened.inputs == {"day": "2026-10-26"} and opened.workflow == "nightly"
     assert opened.title == "The night to 2026-10-26, 2026-10-26 07:00 Europe/Berlin"
 

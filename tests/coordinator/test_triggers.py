@@ -75,11 +75,19 @@ class Scene:
 
 def test_each_message_of_a_maildir_opens_one_case_with_its_attachments(tmp_path):
     box = stdlib_mailbox.Maildir(tmp_path / "mail")
-    scene = Scene(tmp_path, MailWatch, mailbox={"maildir": "mail"}, inputs=ATTACHED, title="event.subject")
+    scene = Scene(
+        tmp_path,
+        MailWatch,
+        mailbox={"maildir": "mail"},
+        inputs=ATTACHED,
+        title="event.subject",
+        tenant="event.to",
+    )
     box.add(message())
     [case] = scene.look()
     opened = scene.index.trigger(case)
     assert (opened.kind, opened.workflow, opened.title) == ("mail", "post", "Invoice 7")
+    assert opened.tenant == opened.payload["to"] != ""
     assert opened.inputs["sender"] == "a@example.org"
     kept = tmp_path / "home" / "documents" / opened.inputs["file"]
     assert kept.read_bytes() == b"%PDF Invoice 7" and kept.suffix == ".pdf"

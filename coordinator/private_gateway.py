@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
+import logging
 import os
 import re
 import signal
@@ -15,11 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordinator.errors import GatewayNotStarted, GatewayUnreachable
+from coordinator.errors import CoordinatorError, GatewayNotStarted, GatewayUnreachable
 from coordinator.settings import CoordinatorSettings
+from specialists.errors import SpecialistsError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
     from coordinator.gateway_client import Access
 
@@ -30,6 +32,8 @@ SETTLE_SECONDS = 20.0
 RETRY_SECONDS = 6.0  # a server that failed at first is tried again by the gateway
 POLL_SECONDS = 0.1
 PERSON_SECONDS = 12 * 3600
+RENEW_SECONDS = 30.0  # until it is tried again
+log = logging.getLogger("coordinator.private_gateway")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,19 @@ async def tokens(found: Found, login: str = "") -> Access:
     async with GatewayClient(operator, person) as client:
         coordinator = await client.issue_token("agent:coordinator", "coordinator", seconds=PERSON_SECONDS)
     return Access(url=url, coordinator=coordinator, person=person, login=name)
+
+
+async def renewed(found: Found, home: Path, login: str, use: Callable[[Access], None]) -> None:
+    """Hand over new tokens halfway through the life of the last; one from outside is not ours to renew."""
+    pause = PERSON_SECONDS / 2
+    while not found.token:
+        await asyncio.sleep(pause)
+        try:
+            use(await tokens(_running(home) or found, login))
+            pause = PERSON_SECONDS / 2
+        except (CoordinatorError, SpecialistsError) as error:
+            log.warning("no new tokens yet, and tried again: %s", error)
+            pause = min(RENEW_SECONDS, PERSON_SECONDS / 10)
 
 
 async def servers_settled(access: Access) -> None:

@@ -74,8 +74,23 @@ async def open_session(
             database=settings.database,
             workflows=Library(settings.workflow_folder(config)),
         )
-        async with runner:
+        renewing = asyncio.create_task(
+            private_gateway.renewed(
+                found, here, settings.login, lambda fresh: setattr(runner, "access", fresh)
+            )
+        )
+        async with runner, _ended(renewing):
             yield Session(runner=runner, found=found, recording=recording, home=here)
+
+
+@asynccontextmanager
+async def _ended(task: asyncio.Task[None]) -> AsyncIterator[None]:
+    """A task that goes on beside the block and ends with it."""
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def served_recording(settings: CoordinatorSettings, here: Path, config: str | None) -> Path | None:

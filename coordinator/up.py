@@ -144,25 +144,30 @@ async def _serve(
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
+    background = asyncio.create_task(
+        forever(
+            engine.watch(),
+            scheduler.run(),
+            reception.tell(lambda case, kind, body: _record(session, case, kind, body)),
+            reception.learn(lambda: _dependencies(session)),
+            watch(session.runner, engine.submit),
+        )
+    )
+    try:
+        engine.start()
+        tell(reception, engine.recover(plan))
+        await _until_told(server, sock, background)
+    finally:
+        background.cancel()
+        await asyncio.gather(background, return_exceptions=True)
+        await engine.stop()
+
+
+async def _dependencies(session: Session) -> dict[str, Any]:
+    """Which services call which, as a person may see it now."""
     access = session.runner.access
     async with GatewayClient(access, access.person or access.coordinator) as person:
-        background = asyncio.create_task(
-            forever(
-                engine.watch(),
-                scheduler.run(),
-                reception.tell(lambda case, kind, body: _record(session, case, kind, body)),
-                reception.learn(lambda: person.read("traces__dependencies", {})),
-                watch(session.runner, engine.submit),
-            )
-        )
-        try:
-            engine.start()
-            tell(reception, engine.recover(plan))
-            await _until_told(server, sock, background)
-        finally:
-            background.cancel()
-            await asyncio.gather(background, return_exceptions=True)
-            await engine.stop()
+        return await person.read("traces__dependencies", {})
 
 
 async def _until_told(server: uvicorn.Server, sock: socket.socket, background: asyncio.Task[None]) -> None:

@@ -1,12 +1,16 @@
 """A case that waits is a row and a checkpoint, whatever becomes of the processes meanwhile."""
 
+import asyncio
 import json
 import os
 import signal
 from contextlib import closing
 
+from coordinator import private_gateway
 from coordinator.case_index import CaseIndex
+from coordinator.gateway_client import GatewayClient
 from coordinator.types import Trigger
+from specialists.errors import TokenRefused
 
 WORKFLOW = """
 id: mending
@@ -66,3 +70,27 @@ def test_a_case_halted_at_a_checkpoint_outlives_everything_and_goes_on_when_some
         assert agreed.approval == asked["id"] and index.in_queue() == set()
     assert workspace.looks() == [1, 2]
     assert workspace.run("audit", "verify").returncode == 0
+
+
+def test_tokens_are_renewed_before_they_end(workspace, run, monkeypatch):
+    monkeypatch.setattr(private_gateway, "PERSON_SECONDS", 4)
+
+    async def act(runner, _):
+        first = runner.access
+        async with asyncio.timeout(60):
+            while runner.access == first or await accepted(first):  # noqa: ASYNC110 (the gateway ends it)
+                await asyncio.sleep(0.1)
+        assert await accepted(runner.access)
+        assert await runner.pending() == frozenset()
+
+    run(act)
+
+
+async def accepted(access) -> bool:
+    """Whether the gateway takes the coordinator's token."""
+    async with GatewayClient(access, access.coordinator) as client:
+        try:
+            await client.read("gateway__list_approvals", {"status": "pending"})
+        except TokenRefused:
+            return False
+    return True

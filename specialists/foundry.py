@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from copy import deepcopy
 from traceback import format_exception
 from typing import Any
 
@@ -117,6 +116,25 @@ def _form() -> FunctionTool:
     )
 
 
+class _AsGiven(dict[str, Any]):
+    """A schema that nobody writes into."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Keep what is there."""
+
+
+class _Tool(FunctionTool):
+    """A tool whose schema goes out as the gateway gave it.
+
+    The client (agent-framework-openai 1.17) writes `additionalProperties: false` into what it is given,
+    sends it and checks arguments by it: no tool could take more than its schema lists, which may be nothing.
+    """
+
+    def parameters(self) -> dict[str, Any]:
+        """The schema, in a form that stays as it is."""
+        return _AsGiven(super().parameters())
+
+
 class _Run(ChatMiddleware):
     """One task's run: asks the gateway before every request, writes every answer down."""
 
@@ -134,8 +152,7 @@ class _Run(ChatMiddleware):
         await self._use.record(_answered(context.result, self._use.hosted))
 
     def tool(self, offer: Offer) -> FunctionTool:
-        """A tool of ours as the framework wants it (it changes the schema it is given, and tells the model of
-        every error, so we keep ours)."""
+        """A tool of ours as the framework wants it (it tells the model of every error, so we keep ours)."""
 
         async def call(**arguments: Any) -> str:
             try:
@@ -144,8 +161,8 @@ class _Run(ChatMiddleware):
                 self.broken = error
                 raise
 
-        return FunctionTool(
-            name=offer.name, description=offer.description, input_model=deepcopy(offer.schema), func=call,
+        return _Tool(
+            name=offer.name, description=offer.description, input_model=offer.schema, func=call,
             approval_mode="never_require",  # policy decides at the gateway
         )  # fmt: skip
 

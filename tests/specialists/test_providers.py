@@ -121,6 +121,19 @@ async def test_every_hosted_call_the_provider_made_is_recorded_before_the_answer
 
 
 @providers
+@pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "additionalProperties": True}])
+async def test_arguments_reach_a_tool_whose_schema_names_none(provider, schema, world):
+    gateway = gateway_with()
+    gateway.schemas = dict.fromkeys(gateway.tools, schema)
+    with world(provider, {"turns": [LOOK, answer()]}, gateway) as at:
+        found = (await at.ask())[-1]
+    assert found.status == "found"
+    assert [made["arguments"] for made in gateway.made] == [{"text": "pool"}]
+    shown = next(tool for tool in at.model.requests[0]["tools"] if tool["name"] == "logs__search")
+    assert shown["parameters"] == schema
+
+
+@providers
 async def test_what_policy_denies_is_not_offered_and_the_specialist_works_without_it(provider, world):
     script = {"turns": [{**LOOK, "hosted": [SEARCH, CODE, BING]}, answer()]}
     with world(provider, script, gateway_with("model")) as at:

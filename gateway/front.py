@@ -22,6 +22,8 @@ from gateway.refusals import refusal_error
 from gateway.sessions import Session, Sessions
 from gateway.throttle import Throttle
 from gateway.types import Subject
+from gateway.unread import MOST as MOST_UNREAD
+from gateway.unread import Unread
 from gateway.watch import Watch, disconnected
 from gateway.wire import (
     CAPABILITIES_KEY,
@@ -66,6 +68,7 @@ class Front:
         self._known_hosts: set[bytes] = set()
         self._held: dict[str, int] = {}  # requests a subject has open
         self._most_held = 2 * settings.max_concurrent
+        self._unread = Unread()
         self._stopping = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,6 +92,8 @@ class Front:
         subject = self._identity.known(headers.get(b"authorization", b""), path)
         if subject is None and (subject := await self._identified(scope, send, headers)) is None:
             return
+        if "state" in scope:  # so that our side of the connection knows whose answers wait on it
+            scope["state"] |= {"subject": subject.id, "unread": self._unread}
         if path == "/metrics":
             await self._metrics(scope, send, subject)
             return
@@ -373,10 +378,12 @@ class Front:
 
     async def _room(self, send: Send, subject: Subject, number: Any) -> bool:
         """Whether the subject may have one more request open, streams included; tells it when not."""
-        held = self._held.get(subject.id, 0)
-        if held < self._most_held:
+        held, unread = self._held.get(subject.id, 0), self._unread.size(subject.id)
+        if held < self._most_held and unread < MOST_UNREAD:
             return True
         words = f"{subject.id} has {held} requests open, as many as it may: wait for one to end"
+        if held < self._most_held:
+            words = f"{subject.id} has {unread} bytes of answers unread, more than may wait: read them"
         refusal = Refusal("limit_exceeded", words, retry_after=1)
         await _reply(send, 429, _error(number, refusal_error(refusal, None)), (b"retry-after", b"1"))
         return False

@@ -15,6 +15,8 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from gateway.unread import LARGE
+
 HEAD_SECONDS = 10  # from the connection, or from the head's first byte, until the head is complete
 BODY_SECONDS = 20  # from the head until the body is complete
 WRITE_SECONDS = 20  # how long a client may take for the next PROGRESS bytes of an answer
@@ -110,6 +112,11 @@ class Protocol(HttpToolsProtocol):
         """Whether no request runs on it."""
         return self.cycle is None or self.cycle.response_complete
 
+    @property
+    def unread(self) -> int:
+        """Bytes of answers that the client has not taken yet."""
+        return 0 if self.transport.is_closing() else self.transport.get_write_buffer_size()
+
     def data_received(self, data: bytes) -> None:
         """Read on, but no more than a head may hold."""
         if self._deaf:
@@ -162,6 +169,10 @@ class Protocol(HttpToolsProtocol):
         """The answer is out; the next request may come."""
         self.server_state.total_requests += 1
         self._resting, self._late = True, 0
+        if self.unread > LARGE:
+            state: Any = self.scope.get("state") or {}
+            if "subject" in state:
+                state["unread"].add(state["subject"], self)
         if not self.transport.is_closing():
             self.flow.resume_reading()
 

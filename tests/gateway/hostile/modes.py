@@ -237,5 +237,6 @@ CLIENTS = {
     "client-upgrades": Mode("asks for another protocol", "no 5xx"),
     "client-many": Mode("opens more connections than there may be", "others served"),
     "client-many-streams": Mode("holds as many requests open as it may, and asks for one more", "429"),
+    "client-hoards": Mode("asks for one large result after the other and reads none", "429"),
     "client-of-another": Mode("uses another subject's session, request ids and cancellations", "404"),
 }

@@ -18,6 +18,7 @@ from tests.gateway.hostile.modes import CLIENTS
 from tests.gateway.world import FakeServer, fake_server, gateway
 
 PATIENCE = 20  # seconds a busy machine may be late
+CLOSE = "connection: close\r\n"
 HEAD = "POST /mcp HTTP/1.1\r\nHost: 127.0.0.1\r\n"
 
 
@@ -268,6 +269,34 @@ def test_client_many_streams(here: Field) -> None:
         finally:
             for client in streams:
                 client.sock.close()
+
+    asyncio.run(run())
+
+
+def test_client_hoards(here: Field) -> None:
+    """Who lets answers lie gets no more of them until they are read; others are served as before."""
+
+    async def run() -> None:
+        own = Field(here.running, await here.running.issue("agent:changes", "specialist"))
+        hoard: list[Client] = []
+        try:
+            async with asyncio.timeout(60):
+                while status(answer := await spoken(own, here_request(own, CLOSE))) == 200:
+                    assert len(hoard) < 12, "more waits unread than may"
+                    hoard.append(Client(own))
+                    await hoard[-1].send(hoard[-1].request("well__many", {"bytes": 15_000_000}))
+                    while not await asyncio.get_running_loop().sock_recv(hoard[-1].sock, 16):
+                        pass  # the first bytes say that all of it is there
+            assert status(answer) == 429 and b"unread" in answer
+            async with httpx2.AsyncClient(timeout=30) as http:
+                await here.call_well(http, "well__read", here.alone, 3)
+        finally:
+            for client in hoard:
+                client.sock.close()
+        assert await until(lambda: calls(own), 20)
+
+    async def calls(who: Field) -> bool:
+        return status(await spoken(who, here_request(who, CLOSE))) == 200
 
     asyncio.run(run())
 

@@ -24,6 +24,7 @@ import aiohttp
 import orjson
 import uvloop
 from load import META
+from opentelemetry.sdk.trace import TracerProvider
 from peers import OTHER, RULES, Upstream
 
 from gateway import strictjson
@@ -34,10 +35,12 @@ from gateway.http_client import Address
 from gateway.meters import Note
 from gateway.pipeline import Ending
 from gateway.settings import Settings
-from gateway.types import Call, Subject
+from gateway.tracing import Tracing
+from gateway.types import Call, Decision, Subject
 
 ROUNDS = 5
 SUBJECT = Subject("agent:load", ("load",), token="0" * 16)
+PERSON = Subject("user:ana", ("operator",), token="1" * 16)
 
 
 async def measure(name: str, count: int, work: Callable[[int], Any], at_once: int = 1) -> None:
@@ -125,7 +128,31 @@ async def _measured(place: Path, durability: str, url: str) -> None:
         await measure("look for secrets in a result of 10 kB", 500, lambda n: gateway.redactor.pack(page))
         decision = gateway.policy.decide(SUBJECT, "call", tool, {"text": "again"}, context)
 
+        async def limited(n: int) -> None:
+            with await gateway.limits.admit(SUBJECT), await gateway.limits.use(SUBJECT, tool):
+                await gateway.limits.spend(one_call)
+
         one_call = call(1)
+        await measure("count it against the subject's limits", 5000, limited)
+
+        async def approved(n: int) -> None:
+            one = call(1_000_000 + n)
+            asked = await gateway.approvals.settle(one, waits)
+            await gateway.approvals.grant(asked.id, PERSON, "benchmark")
+            granted = await gateway.approvals.settle(one, waits)
+            await gateway.ledger.intent(one, waits, granted.id)
+
+        waits = Decision("request", decision.rules, policy=decision.policy)
+        await measure("ask for consent, get it and spend it, with the intent; 16 at once", 160, approved, 16)
+        tracing = Tracing(TracerProvider())
+
+        def traced(n: int) -> None:
+            note = Note()
+            tracing.begin(note, "tools/call", params(n))
+            note.decision, note.ending, note.seq = decision, Ending("ok"), n
+            tracing.end(note, one_call, "tools/call")
+
+        await measure("a span of it, where spans are sent", 3000, traced)
 
         def counted(n: int) -> None:
             note = Note()

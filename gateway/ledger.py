@@ -59,6 +59,7 @@ FIELDS = frozenset(
 # What an outcome that a crash has cut off takes from its intent.
 INHERITED = "subject chain roles run case task token verb tool server key".split()  # noqa: SIM905
 INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger one among the blobs, packed
+STEPS = "kind = 'step'"
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
@@ -105,6 +106,10 @@ class Ledger:
             for table, column, kind in ADDED:  # begun by an earlier version
                 if column not in connection.columns(table):
                     connection.execute(f"ALTER TABLE {table} ADD COLUMN {column} {kind}")
+            about = self.store.database.member("record", "about")
+            connection.execute(
+                f"CREATE INDEX IF NOT EXISTS records_about ON records ({about}, seq) WHERE {STEPS}"
+            )
             row = connection.execute("SELECT value FROM facts WHERE name = 'ledger'").fetchone()
             if row:
                 return row[0], False
@@ -397,6 +402,7 @@ class Ledger:
         conditions |= {f"{member('record', name)} = ?": value for name, value in inside.items()}
         conditions |= {"time >= ?": since, "time < ?": until}
         clauses = [condition for condition, value in conditions.items() if value]
+        clauses += [STEPS] if kind == "step" else []  # written out, so that the index of steps is used
         values = [value for value in conditions.values() if value]
         limit = max(1, min(int(limit), 1000))
         query = (

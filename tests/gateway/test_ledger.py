@@ -114,6 +114,16 @@ async def test_records_are_found_by_what_they_are_about(home: Path) -> None:
         assert [r["seq"] for r in (await p.ledger.search(newest=True, limit=2))["records"]] == [10, 11]
 
 
+async def test_steps_are_found_by_what_they_are_about(home: Path) -> None:
+    async with parts(home) as p:
+        for n in range(3):
+            await p.ledger.append("step", ANA, about=f"w{n}", case="c1")
+        await p.ledger.append("registration", ANA, about="w1")
+        found = await p.ledger.search(kind="step", about="w1")
+        assert [record["seq"] for record in found["records"]] == [2]
+        assert len((await p.ledger.search(about="w1"))["records"]) == 2
+
+
 async def test_export_gives_every_record_in_order_and_bodies_when_asked(home: Path) -> None:
     async with parts(home) as p:
         await asyncio.gather(*(p.run(call(n=n), f"answer {n}") for n in range(600)))

@@ -52,10 +52,10 @@ class Walk:
         return json.loads(self.pointsman(*words, "--json", code=code))
 
     @contextmanager
-    def gateway(self) -> Iterator[None]:
+    def gateway(self, *options: str) -> Iterator[None]:
         """`pointsman gateway` on a free port, for as long as the block lasts."""
         reading, writing = os.pipe()
-        command = [POINTSMAN, "gateway", "--port", "0", "--ready-fd", str(writing)]
+        command = [POINTSMAN, "gateway", "--port", "0", "--ready-fd", str(writing), *options]
         with (self.directory / "gateway.log").open("wb") as log:
             process = subprocess.Popen(
                 command, cwd=self.directory, env=self.environment, stderr=log, pass_fds=[writing]

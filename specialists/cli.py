@@ -62,21 +62,33 @@ def set_(
     gateway_url: Annotated[
         str | None, typer.Option(help="remote: our gateway as the agent reaches it")
     ] = None,
-    base_url: Annotated[str | None, typer.Option(help="cloud: an OpenAI-compatible endpoint")] = None,
+    provider: Annotated[str | None, typer.Option(help="cloud: compatible, openai or foundry")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="cloud: an OpenAI-compatible endpoint, or a project")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="cloud: the model's name")] = None,
     api_key_env: Annotated[str | None, typer.Option(help="cloud: the variable that holds the key")] = None,
+    hosted: Annotated[
+        list[str] | None, typer.Option(help="cloud: a tool of the provider to offer; may be repeated")
+    ] = None,
+    bing_connection: Annotated[
+        str | None, typer.Option(help="foundry: the project's Bing connection")
+    ] = None,
     fallback: Annotated[str | None, typer.Option(help="cloud: none or local")] = None,
     as_json: AsJson = False,
     config: Config = None,
 ) -> None:
-    """Write where a specialist runs into the settings file; comments stay, nothing else changes."""
+    """Write where a specialist runs into the settings file; comments stay, nothing else changes.
+
+    Example: pointsman specialists set logs --mode cloud --provider openai --base-url https://api.openai.com/v1
+    --model gpt-5 --hosted code_interpreter
+    """
     from specialists.rewrite import set_table
 
-    given = {"url": url, "token_env": token_env, "gateway_url": gateway_url}
-    given |= {"base_url": base_url, "model": model, "api_key_env": api_key_env, "fallback": fallback}
-    changes: dict[str, Any] = {"mode": mode} | {
-        key: value for key, value in given.items() if value is not None
-    }
+    given: dict[str, Any] = {"url": url, "token_env": token_env, "gateway_url": gateway_url}
+    given |= {"provider": provider, "base_url": base_url, "model": model, "api_key_env": api_key_env}
+    given |= {"hosted": hosted or None, "bing_connection": bing_connection, "fallback": fallback}
+    changes = {"mode": mode} | {key: value for key, value in given.items() if value is not None}
     path = set_table(config, name, changes)
     if as_json:
         print(json.dumps({"specialist": name, "file": str(path), **changes}, indent=2))

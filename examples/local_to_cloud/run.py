@@ -1,4 +1,9 @@
-"""Moves a specialist out of this process by its mode line; what a reader sees stays the same."""
+"""Moves a specialist out of this process by its mode line; what a reader sees stays the same.
+
+    python examples/local_to_cloud/run.py [BASE_URL MODEL]
+
+With the address of an OpenAI-compatible endpoint and a model there, it goes to the cloud as well.
+"""
 
 import json
 import os
@@ -58,6 +63,13 @@ def triaged(here: Walk) -> tuple[str, float, str]:
     return best["statement"], best["confidence"], cited["quote"]
 
 
+def changed(before: str, after: str) -> set[str]:
+    """The keys whose lines differ between two settings files."""
+    assert "# the line that moves it" in after  # comments stay
+    return {line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())}
+
+
+base_url, model = sys.argv[1:] or ("", "")
 with walk() as here:
     settings = here.directory / "pointsman.toml"
     settings.write_text((HERE / "pointsman.toml").read_text())
@@ -65,16 +77,19 @@ with walk() as here:
     (here.directory / "deadlocks.py").write_text((OWN / "deadlocks.py").read_text())
     here.environment["POINTSMAN_SPECIALIST_TOKEN"] = secrets.token_hex(32)
 
-    local = triaged(here)
-    before = settings.read_text()
-    with served(here, "deadlocks") as url:
-        here.pointsman("specialists", "set", "deadlocks", "--mode", "remote", "--url", url)
-        remote = triaged(here)
-    after = settings.read_text()
-
-    changed = {line.split()[0] for line in set(before.splitlines()) ^ set(after.splitlines())}
-    assert changed == {"mode", "url"}, changed
-    assert "# the line that moves it" in after  # comments stay
-    assert local == remote, (local, remote)
-    assert here.json("audit", "verify")["ok"]
-print(f"local and remote agree: {local[0]} “{local[2]}”")
+    with here.gateway("--recording", str(OWN / "recording")):  # one gateway for all of them; triage joins it
+        local = triaged(here)
+        before = settings.read_text()
+        with served(here, "deadlocks") as url:
+            here.pointsman("specialists", "set", "deadlocks", "--mode", "remote", "--url", url)
+            remote = triaged(here)
+        assert changed(before, settings.read_text()) == {"mode", "url"}
+        assert local == remote, (local, remote)
+        print(f"local and remote agree: {local[0]} “{local[2]}”")
+        if base_url:
+            before, cloud = settings.read_text(), ("--base-url", base_url, "--model", model)
+            here.pointsman("specialists", "set", "deadlocks", "--mode", "cloud", *cloud)
+            assert changed(before, settings.read_text()) == {"mode", "base_url", "model"}
+            said = triaged(here)
+            print(f"and {model} says: {said[0]} “{said[2]}”")
+        assert here.json("audit", "verify")["ok"]

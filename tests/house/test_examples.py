@@ -4,9 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.fakes.openai_server import serving
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -17,6 +20,14 @@ RECIPES = {
     "local_to_cloud": "modes.md",
     "workflows": "workflows.md",
 }
+# What a model does in examples/local_to_cloud: look for deadlocks, and blame them.
+LOOK = {"name": "logs__search", "arguments": {"text": "deadlock detected", "limit": 100}}
+CAUSE = {"category": "saturation", "object": "service/ledger", "label": "deadlocks", "confidence": 0.8}
+STANDS = {
+    "statement": "Ledger deadlocks.",
+    "evidence": [{"call": "{{call:0}}", "quote": "{{line:0:deadlock}}"}],
+}
+SAID = {"status": "found", "summary": "Deadlocks.", "causes": [CAUSE | STANDS]}
 QUOTED = re.compile(r"^```\w+ (examples/\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -25,10 +36,26 @@ def test_every_example_of_ones_own_has_a_recipe():
     assert found == set(RECIPES)
 
 
+@contextmanager
+def arguments(name):
+    """What an example's run.py is given besides: an endpoint and a model, where it can use them."""
+    if name != "local_to_cloud":
+        yield []
+        return
+    with serving({"turns": [{"tool_calls": [LOOK]}, {"answer": SAID}]}) as (url, model):
+        yield [url, "scripted"]
+    assert [len(request["messages"]) for request in model.requests] == [2, 4]
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_an_example_does_what_it_says(name, tmp_path):
+    with arguments(name) as given:
+        does_what_it_says(name, tmp_path, given)
+
+
+def does_what_it_says(name, tmp_path, given):
     done = subprocess.run(
-        [sys.executable, EXAMPLES / name / "run.py"],
+        [sys.executable, EXAMPLES / name / "run.py", *given],
         cwd=tmp_path,
         env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
         capture_output=True,

@@ -1,6 +1,7 @@
 """`pointsman specialists list | test | set`, as a user types them."""
 
 import json
+import tomllib
 
 import pytest
 from typer.testing import CliRunner
@@ -62,6 +63,16 @@ def test_set_moves_a_specialist_and_keeps_the_rest_of_the_file(run, tmp_path):
     assert json.loads(run("list", "--json")[1])[2]["mode"] == "local"
 
 
+def test_set_moves_a_specialist_to_a_provider_with_its_tools(run, tmp_path):
+    cloud = ("--mode", "cloud", "--provider", "foundry", "--base-url", "https://x.example/p", "--model", "m")
+    hosted = ("--hosted", "web_search", "--hosted", "bing", "--bing-connection", "c-1")
+    assert run("set", "logs", *cloud, *hosted)[0] == 0
+    written = tomllib.loads((tmp_path / "pointsman.toml").read_text())["specialists"]["logs"]
+    assert (written["provider"], written["hosted"]) == ("foundry", ["web_search", "bing"])
+    assert run("set", "logs", "--mode", "cloud", "--hosted", "web_search")[0] == 0  # instead, not in addition
+    assert 'hosted = ["web_search"]' in (tmp_path / "pointsman.toml").read_text()
+
+
 def test_set_begins_a_file_where_there_is_none(run, tmp_path):
     run("set", "metrics", "--mode", "local")
     assert (tmp_path / "pointsman.toml").read_text() == '[specialists.metrics]\nmode = "local"\n'
@@ -72,6 +83,10 @@ def test_set_begins_a_file_where_there_is_none(run, tmp_path):
     [
         (("logs", "--mode", "cloud"), "base_url: is missing"),
         (("logs", "--mode", "clod"), "use local, remote or cloud"),
+        (
+            ("logs", "--mode", "cloud", "--base-url", "x", "--model", "m", "--hosted", "bing"),
+            "only openai and",
+        ),
         (("lgos", "--mode", "local"), "did you mean 'logs'"),
         (("logs", "--mode", "cloud", "--base-url", "x", "--model", "m", "--fallback", "maybe"), "fallback"),
     ],

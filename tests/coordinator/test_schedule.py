@@ -40,6 +40,17 @@ def test_ticks_at_which_nobody_was_there_are_skipped_or_made_up_for(tmp_path: Pa
     assert index.get(due).status == "queued"
 
 
+@pytest.mark.parametrize(("missed", "opened"), [("skip", 1), ("once", 1), ("all", 6)])
+def test_a_tick_that_is_due_stands_for_those_missed_before_it(tmp_path: Path, missed, opened):
+    scheduler = Scheduler(
+        [Schedule("nightly", "0 2 * * *", missed=missed)], CaseIndex(tmp_path), lambda _: None
+    )
+    scheduler.fire(at("2026-01-01T12:00"))
+    cases = scheduler.fire(at("2026-01-07T02:00:01"))
+    assert len(cases) == opened
+    assert CaseIndex(tmp_path).trigger(cases[-1]).payload["tick"] == "2026-01-07T02:00:00+00:00"
+
+
 def test_however_many_processes_look_a_tick_opens_one_case(tmp_path: Path):
     every = Schedule("often", "*/2 * * * * *", missed="all")
     began = at("2026-01-01T00:00")

@@ -3,6 +3,7 @@
 import json
 import select
 import signal
+import subprocess
 from collections import Counter
 from contextlib import closing
 
@@ -37,14 +38,16 @@ def shared(workspace: Workspace, postgres: str) -> Workspace:
     return workspace
 
 
-def worker(workspace: Workspace):
-    """Start a worker and wait until it takes cases."""
-    process = workspace.start("worker", "--json")
-    ready, _, _ = select.select([process.stdout], [], [], 60)
-    line = process.stdout.readline() if ready else ""
-    assert line, process.communicate(timeout=10)[1] if process.poll() is not None else "no line within 60 s"
-    assert json.loads(line)["at_once"] == 3
-    return process
+def workers(workspace: Workspace, number: int) -> list[subprocess.Popen[str]]:
+    """Start workers side by side and wait until each takes cases."""
+    started = [workspace.start("worker", "--json") for _ in range(number)]
+    for process in started:
+        ready, _, _ = select.select([process.stdout], [], [], 60)
+        line = process.stdout.readline() if ready else ""
+        why = process.communicate(timeout=10)[1] if process.poll() is not None else "no line within 60 s"
+        assert line, why
+        assert json.loads(line)["at_once"] == 3
+    return started
 
 
 def test_every_case_ends_once_though_workers_are_killed_and_no_finished_call_is_made_again(shared):
@@ -54,17 +57,17 @@ def test_every_case_ends_once_though_workers_are_killed_and_no_finished_call_is_
         cases = [index.open_once(opened, key)[0] for key in keys * 2]
         assert len(set(cases)) == CASES
         shared.close_door("4")
-        workers = [worker(shared), worker(shared)]
+        team = workers(shared, 2)
         for n in range(2):
-            shared.until(lambda: 4 in shared.looks())
-            workers[n].send_signal(signal.SIGKILL)
-            workers[n].wait()
-            workers.append(worker(shared))
+            shared.until(lambda n=n: shared.looks().count(4) > n)  # one is in the middle of its last call
+            team[n].send_signal(signal.SIGKILL)
+            team[n].wait()
+        team = workers(shared, 1)
         shared.open_door("4")
         shared.until(lambda: Counter(row.status for row in index.list()) == {"delivered": CASES})
-        for process in workers[2:]:
+        for process in team:
             process.send_signal(signal.SIGTERM)
-        for process in workers[2:]:
+        for process in team:
             assert process.wait(60) == 0, process.stderr.read()
         assert index.in_queue() == set() and index.alive(60) == set()
         assert index.report(cases[0]).case == cases[0]

@@ -46,6 +46,7 @@ JSON = b"application/json"
 ONCE = frozenset(
     (b"mcp-protocol-version", b"mcp-method", b"mcp-name", b"authorization", b"host", b"mcp-session-id")
 )
+PARAM_BYTES = PARAM_PREFIX.encode()
 PING_SECONDS = 15
 CANCELLED = -32800
 
@@ -542,13 +543,11 @@ def _error(number: Any, error: RpcError) -> bytes:
 def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
     seen: set[bytes] = set()
     for name, _ in headers:
-        if name in seen and (name in ONCE or name.startswith(PARAM_PREFIX.encode())):
+        if name in seen and (name in ONCE or name.startswith(PARAM_BYTES)):
             raise HeaderMismatch(f"the {name.decode('latin-1')} header appears more than once")
         seen.add(name)
 
 
 def _param_headers(headers: dict[bytes, bytes]) -> dict[str, str]:
-    found = {
-        k.decode(): v.strip().decode("latin-1") for k, v in headers.items() if k.startswith(b"mcp-param-")
-    }
-    return found or NO_HEADERS
+    names = [name for name in headers if name[:10] == PARAM_BYTES]
+    return {n.decode(): headers[n].strip().decode("latin-1") for n in names} if names else NO_HEADERS

@@ -357,6 +357,14 @@ class Connection(asyncio.Protocol):
         return self._response if self._response is not None and not self._response.complete else None
 
 
+def written(headers: Mapping[str, str]) -> str:
+    """The lines of these headers."""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\n") == lines.count("\r") == len(headers):
+        raise UpstreamFailed("send", "a header of the request has a line break: correct its entry")
+    return lines
+
+
 class Pool:
     """Every connection of this process to tool servers."""
 
@@ -378,13 +386,16 @@ class Pool:
                 connection.close()
         self._idle.clear()
 
-    async def request(self, verb: str, to: Address, headers: Mapping[str, str], body: bytes) -> Response:
-        """Send one request; the answer once its head is there, its body to be read before it is left."""
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    async def request(
+        self, verb: str, to: Address, headers: Mapping[str, str] | str, body: bytes
+    ) -> Response:
+        """Send one request; the answer once its head is there, its body to be read before it is left.
+
+        Headers that are the same each time may be given as `written`.
+        """
+        lines = headers if isinstance(headers, str) else written(headers)
         size = f"Content-Length: {len(body)}\r\n" if body or verb == "POST" else ""
         head = f"{verb} {to.target} HTTP/1.1\r\n{to.fixed}{lines}{size}\r\n"
-        if not lines.count("\n") == lines.count("\r") == len(headers):
-            raise UpstreamFailed("send", "a header of the request has a line break: correct its entry")
         return await (self._kept_open(to) or await self._connect(to)).exchange(head.encode() + body)
 
     def _kept_open(self, to: Address) -> Connection | None:

@@ -15,7 +15,7 @@ from gateway.bridge import Bridge
 from gateway.caller import Caller
 from gateway.credentials import Credential
 from gateway.errors import RpcError, UpstreamFailed
-from gateway.http_client import Address, Pool, Response, forbidden_address
+from gateway.http_client import Address, Pool, Response, forbidden_address, written
 from gateway.http_session import HttpSession
 from gateway.servers_file import ServerEntry
 from gateway.types import Subject
@@ -40,6 +40,7 @@ from gateway.wire import MODERN, NAMED, EventReader, encode_header
 
 log = logging.getLogger("gateway.upstream")
 AGENT = "pointsman-gateway/0.1"
+MOST_WRITTEN = 1_000
 ACCEPT = "application/json, text/event-stream"
 OURSELVES = Subject("gateway:service")
 AGAIN_SECONDS = 1.0  # between two streams of change notifications; doubled where they break off
@@ -75,6 +76,7 @@ class HttpUpstream:
         self.sessions: dict[str, HttpSession] = {}
         self._opening: dict[str, asyncio.Lock] = {}
         self._listener: asyncio.Task[Any] | None = None
+        self._written: dict[tuple[str, str | None], str] = {}  # the headers of what is asked again and again
         self._own = {"Content-Type": "application/json", "Accept": ACCEPT, **headers}
 
     # -- reaching it -------------------------------------------------------------------------------
@@ -150,9 +152,7 @@ class HttpUpstream:
 
     async def _modern_request(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, Any]:
         body = outgoing(params, caller, self.entry, modern=True)
-        headers = {**self._own, "MCP-Protocol-Version": MODERN, "Mcp-Method": method, **caller.headers}
-        if (field := NAMED.get(method)) and isinstance(named := params.get(field), str):
-            headers["Mcp-Name"] = encode_header(named)
+        headers = self._head(method, params, caller)
         number = caller.request_id if method == "subscriptions/listen" else next(self.ids)
         message = {"jsonrpc": "2.0", "id": number, "method": method, "params": body}
         with await self.exchange("POST", headers, message, caller.subject) as response:
@@ -161,15 +161,32 @@ class HttpUpstream:
             raise UpstreamFailed("read", "it closed the stream before it answered", sent=True)
         return result_of(answer)
 
+    def _head(self, method: str, params: dict[str, Any], caller: Caller) -> dict[str, str] | str:
+        """The headers of a modern request, written once where nothing in them is the caller's own."""
+        field = NAMED.get(method)
+        named = params.get(field) if field else None
+        about = (method, named if isinstance(named, str) else None)
+        own = self._credential is not None or bool(caller.headers)
+        if not own and (known := self._written.get(about)) is not None:
+            return known
+        headers = {**self._own, "MCP-Protocol-Version": MODERN, "Mcp-Method": method, **caller.headers}
+        if about[1] is not None:
+            headers["Mcp-Name"] = encode_header(about[1])
+        if own:
+            return headers
+        if len(self._written) >= MOST_WRITTEN:
+            self._written.clear()
+        return self._written.setdefault(about, written(headers))
+
     async def exchange(
         self,
         verb: str,
-        headers: dict[str, str],
+        headers: dict[str, str] | str,
         message: dict[str, Any] | None = None,
         subject: Subject = OURSELVES,
     ) -> Response:
         """Send one request over the pool for this subject; its answer, to be left when it is read."""
-        if self._credential is not None:
+        if self._credential is not None and not isinstance(headers, str):
             headers = {**headers, **await self._credential.headers(subject)}
         body = orjson.dumps(message) if message is not None else b""
         self._breaker.check()
@@ -180,7 +197,7 @@ class HttpUpstream:
                 self._breaker.failed(failed.reason)
             raise
         self._breaker.worked()
-        if response.status == 401 and self._credential is not None:
+        if response.status == 401 and self._credential is not None and not isinstance(headers, str):
             self._credential.refused(headers)
         if 300 <= response.status < 400:
             with response:

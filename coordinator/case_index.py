@@ -46,6 +46,11 @@ CREATE TABLE IF NOT EXISTS wishes (
     id TEXT NOT NULL, at TEXT NOT NULL, wish TEXT NOT NULL, person TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (id, at)
 );
+CREATE TABLE IF NOT EXISTS outbox (
+    key TEXT PRIMARY KEY, id TEXT NOT NULL, kind TEXT NOT NULL, destination TEXT NOT NULL, at TEXT NOT NULL,
+    attempts INTEGER NOT NULL, held TEXT NOT NULL, body TEXT NOT NULL, state TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS outbox_due ON outbox (state, at);
 """
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coordinator import deliveries
+from coordinator import deliveries, reminders
 from coordinator.case_index import CaseIndex
 from coordinator.desk import Desk, ignore
 from coordinator.errors import CaseUnknown, CoordinatorError
 from coordinator.gates import Thresholds
 from coordinator.gateway_client import Access, GatewayClient
+from coordinator.outbox import BACK_OFF, Outbox
 from coordinator.retrying import again_from
-from coordinator.types import CaseResult, CaseState, Report, Trigger, Waiting
+from coordinator.types import CaseResult, CaseState, Outgoing, Report, Trigger, Waiting
 from coordinator.workflows.library import Library
 from specialists import tracing
 from specialists.link import Pool
@@ -103,6 +106,9 @@ class CaseRunner:
         result = self._result(case, snapshot)
         answers = {w.id: a for w in result.waiting if (a := await self._decided(case, w)) is not None}
         if result.waiting and not answers:
+            async with self.gateway(case) as gateway:  # in case a crash came before it was told
+                await self._tell_people(result, gateway)
+            self.index.change(case, ("running", "stopped"), "waiting")
             return result
         from langgraph.types import Command
 
@@ -183,8 +189,7 @@ class CaseRunner:
                     control=go.control,
                 )
                 result = self._result(case, await self._graph.aget_state(self._config(case)))
-                if result.report:
-                    await deliveries.send(result.report, self.deliver_to, desk.gateway)
+                await self._tell_people(result, desk.gateway)
                 if result.report and not result.waiting:  # what nobody decided serves nothing any more
                     await desk.gateway.record_step("closed", {"until": result.report.ledger.last})
         except BaseException as error:
@@ -194,6 +199,38 @@ class CaseRunner:
             raise
         self.index.update(case, "waiting" if result.waiting else "delivered", result.report)
         return result
+
+    async def _tell_people(self, result: CaseResult, gateway: GatewayClient) -> None:
+        """Deliver reports, keeping what did not arrive to be sent later, and see that people are reminded."""
+        now, outbox = datetime.now(UTC), Outbox(self.index.db)
+        for report, names in self.outgoing(result):
+            for became in await deliveries.send(report, names, gateway):
+                if became["status"] != "sent":
+                    outbox.put([_later(report, became["to"], now)])
+        if result.waiting and result.state:
+            outbox.put(reminders.reminders_of(result.state, now))
+
+    def outgoing(self, result: CaseResult) -> list[tuple[Report, tuple[str, ...]]]:
+        """The reports of a case and where each goes: by its step, and the latest by the settings."""
+        state: CaseState | dict[str, Any] = result.state or {}
+        told = [(Report.model_validate(one["report"]), tuple(one["to"])) for one in state.get("outgoing", [])]
+        return [*told, (result.report, self.deliver_to)] if result.report else told
+
+    async def deliver(
+        self, case: str, reports: Iterable[tuple[Report, Iterable[str]]]
+    ) -> list[dict[str, Any]]:
+        """Send reports now because a person wants it; what became of each, also in the ledger."""
+        outbox, told = Outbox(self.index.db), []
+        async with self.gateway(case) as gateway:
+            for report, names in reports:
+                work = f"deliver/{secrets.token_hex(4)}"  # its own: it is not answered from the past
+                for became in await deliveries.deliver(deliveries.message_of(report), names, gateway, work):
+                    by_hand = {"report": report.ledger.last, **became, "by_hand": True, "work": work}
+                    await gateway.record_step("delivery", by_hand)
+                    if became["status"] == "sent":
+                        outbox.settle(_key(report, became["to"]), "sent")
+                    told.append(became)
+        return told
 
     async def _decided(self, case: str, waiting: Waiting) -> dict[str, Any] | None:
         """What persons decided meanwhile about the actions of a wait; nothing while one is still open."""
@@ -239,6 +276,16 @@ class CaseRunner:
             for i in snapshot.interrupts
         )
         return CaseResult(case, Report.model_validate(report) if report else None, waiting, snapshot.values)
+
+
+def _later(report: Report, to: str, now: datetime) -> Outgoing:
+    """A report that did not arrive, to be sent again."""
+    key, at, body = _key(report, to), now + BACK_OFF[0], report.model_dump(mode="json")
+    return Outgoing(key=key, case=report.case, kind="report", to=to, at=at, attempts=1, body=body)
+
+
+def _key(report: Report, to: str) -> str:
+    return f"{report.case} {report.ledger.last} {to}"
 
 
 class _Stopped(CoordinatorError):

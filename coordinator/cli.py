@@ -327,6 +327,19 @@ def report_case(case: str, as_json: AsJson = False, config: Config = None) -> No
     run_report(case, as_json, config)
 
 
+@cases_app.command("deliver")
+def deliver_case(
+    case: str,
+    to: Annotated[list[str] | None, typer.Option("--to", help="there only; may be given again")] = None,
+    as_json: AsJson = False,
+    config: Config = None,
+) -> None:
+    """Send the reports of a case again, such as: pointsman cases deliver INC-5N283A --to owners"""
+    from coordinator.commands import run_deliver
+
+    raise typer.Exit(run_deliver(case, to or [], as_json, config))
+
+
 @cases_app.command("verify")
 def verify_case(
     target: Annotated[str, typer.Argument(help="a case, or the file of a delivered report")],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from coordinator import trigger
 from coordinator.case_index import open_index
-from coordinator.errors import CaseHeld, CaseUnknown
+from coordinator.errors import CaseHeld, CaseUnknown, UsageError
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
 from coordinator.report import clock, percent
@@ -137,6 +137,35 @@ def run_verify(target: str, as_json: bool, config: str | None) -> int:
     for problem in proof.problems:
         print(f"- {problem}")
     return 1
+
+
+def run_deliver(case: str, to: list[str], as_json: bool, config: str | None) -> int:
+    """Send the reports of a case now, where they go or where it is said; 1 if one did not arrive."""
+    told = asyncio.run(_deliver(case, to, config))
+    if as_json:
+        print(json.dumps(told, indent=2))
+    for one in [] if as_json else told:
+        print(f"{one['to']:<20} {one['status']:<7} {one.get('why') or one.get('reference', '')}")
+    return 0 if all(one["status"] == "sent" for one in told) else 1
+
+
+async def _deliver(case: str, to: list[str], config: str | None) -> list[dict[str, Any]]:
+    from coordinator.session import open_session
+
+    async with open_session(config, tell=silent) as session:
+        runner = session.runner
+        result = await runner.look(case)
+        if result.report is None:
+            raise CaseUnknown(
+                f"case {result.case} has no report yet: see `pointsman cases show {result.case}`"
+            )
+        reports = [(result.report, tuple(to))] if to else runner.outgoing(result)
+        if not any(names for _, names in reports):
+            raise UsageError(
+                "no destination is set: name one with --to NAME, or set [coordinator] deliver_to; "
+                "docs/delivery.md says how one is added"
+            )
+        return await runner.deliver(result.case, reports)
 
 
 async def _verify(target: str, config: str | None) -> Proof:

@@ -1,8 +1,8 @@
 """Sends the report of a case where the operator wants it: each destination is a tool on the gateway.
 
-`tickets` opens a ticket with the first report and comments on it with every further one; other names are
-destinations of the delivery server. A report that is sent again, such as after a crash, arrives once: its key
-is the case and the last record it stands on.
+`tickets` opens a ticket with the first message of a case and comments on it with every further one; other
+names are destinations of the delivery server. A report that is sent again, such as after a crash, arrives
+once: its key is the case and the last record it stands on.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from coordinator.errors import CoordinatorError
 from coordinator.gateway_client import GatewayClient
 from coordinator.markdown import OUTCOMES, markdown
-from coordinator.types import Report
+from coordinator.types import Message, Report
 from specialists.toolbox import Toolbox, ToolResult
 
 log = logging.getLogger("coordinator.deliveries")
@@ -35,20 +35,30 @@ class NotDelivered(CoordinatorError):
 
 async def send(report: Report, destinations: Iterable[str], gateway: GatewayClient) -> list[dict[str, Any]]:
     """Deliver a report everywhere; what became of it at each destination, which also stands in the ledger."""
-    names = list(destinations)
+    told = await deliver(message_of(report), destinations, gateway, f"deliver/{report.ledger.last}")
+    for became in told:
+        await gateway.record_step("delivery", {"report": report.ledger.last, **became})
+    return told
+
+
+async def deliver(
+    message: Message, destinations: Iterable[str], gateway: GatewayClient, work: str
+) -> list[dict[str, Any]]:
+    """Send a message everywhere: `to` and `status` of each, and why it failed or what was sent."""
+    told, names = [], list(dict.fromkeys(destinations))
     if not names:
         return []
-    told = []
-    async with _hand(gateway, f"deliver/{report.ledger.last}") as hand:
-        kinds = await _kinds(hand) if set(names) - {TICKETS} else {}
+    async with _hand(gateway, work) as hand:
+        kinds: Mapping[str, str] | None = None
         for name in names:
             try:
-                became = await _send(report, name, kinds, hand)
+                if kinds is None:
+                    kinds = await _kinds(hand) if set(names) - {TICKETS} else {}
+                became = await _send(message, name, kinds, hand)
             except CoordinatorError as error:
-                log.warning("%s: not delivered to %s: %s", report.case, name, error)
+                log.warning("%s: not delivered to %s: %s", message.case, name, error)
                 became = {"to": name, "status": "failed", "why": str(error)}
             told.append(became)
-            await gateway.record_step("delivery", {"report": report.ledger.last, **became})
     return told
 
 
@@ -88,14 +98,15 @@ async def _kinds(hand: Toolbox) -> dict[str, str]:
     return {one["name"]: one["kind"] for one in answer.data["destinations"]}
 
 
-async def _send(report: Report, name: str, kinds: Mapping[str, str], hand: Toolbox) -> dict[str, Any]:
+async def _send(message: Message, name: str, kinds: Mapping[str, str], hand: Toolbox) -> dict[str, Any]:
     if name == TICKETS:
-        return await _ticket(report, hand)
+        return await _ticket(message, hand)
     if name not in kinds:
         known = ", ".join([TICKETS, *sorted(kinds)])
         raise NotDelivered(f"no destination {name!r}: known are {known}; add [tool_servers.delivery.{name}]")
-    kind, key = kinds[name], f"{report.case} {report.ledger.last}"
-    answer = await _call(hand, f"delivery__{TOOLS[kind]}", {"to": name, "key": key, **_content(kind, report)})
+    kind = kinds[name]
+    asked = {"to": name, "key": message.key, **_content(kind, message)}
+    answer = await _call(hand, f"delivery__{TOOLS[kind]}", asked)
     sent = answer.data
     return {
         "to": name, "kind": kind, "status": "sent", "call": answer.call,
@@ -103,15 +114,31 @@ async def _send(report: Report, name: str, kinds: Mapping[str, str], hand: Toolb
     }  # fmt: skip
 
 
-def _content(kind: str, report: Report) -> dict[str, Any]:
+def _content(kind: str, message: Message) -> dict[str, Any]:
     """What is sent to a destination of a kind."""
     if kind == "webhook":
-        body = report.model_dump(mode="json")
-        return {"body": {"type": "report", "case": report.case, "outcome": report.outcome, "report": body}}
+        return {"body": message.body}
     if kind == "chat":
-        return {"text": short(report)}
-    titled = {"title": headline(report), "markdown": markdown(report)}
-    return titled | ({"name": report.case} if kind == "files" else {})
+        return {"text": message.short}
+    titled = {"title": message.title, "markdown": message.text}
+    report = message.body["type"] == "report"  # the latest takes the place of the one before
+    name = message.case if report else message.key.replace(" ", "-")
+    return titled | ({"name": name} if kind == "files" else {})
+
+
+def message_of(report: Report) -> Message:
+    """A report in the forms that destinations take."""
+    body = report.model_dump(mode="json")
+    return Message(
+        case=report.case,
+        key=f"{report.case} {report.ledger.last}",
+        title=headline(report),
+        text=markdown(report),
+        short=short(report),
+        body={"type": "report", "case": report.case, "outcome": report.outcome, "report": body},
+        severity=report.severity[:100],
+        service=report.blast_radius[0][:100] if report.blast_radius else "",
+    )
 
 
 def headline(report: Report) -> str:
@@ -131,21 +158,20 @@ def short(report: Report) -> str:
     return "\n".join(lines)[:4000]
 
 
-async def _ticket(report: Report, hand: Toolbox) -> dict[str, Any]:
+async def _ticket(message: Message, hand: Toolbox) -> dict[str, Any]:
     """A ticket for the case; a comment where there is one already."""
-    text = markdown(report)[:LONGEST_TICKET]
-    service = report.blast_radius[0] if report.blast_radius else ""
+    text = message.text[:LONGEST_TICKET]
     opened = await _call(
         hand,
         "tickets__create",
         {
-            "title": headline(report), "body": text, "severity": report.severity[:100],
-            "service": service[:100], "key": report.case,
+            "title": message.title, "body": text, "severity": message.severity,
+            "service": message.service, "key": message.case,
         },
     )  # fmt: skip
     ticket, call = opened.data, opened.call
     if ticket["body"] != text:
-        asked = {"id": ticket["id"], "body": text, "key": f"{report.case} {report.ledger.last}"}
+        asked = {"id": ticket["id"], "body": text, "key": message.key}
         call = (await _call(hand, "tickets__comment", asked)).call
     return {"to": TICKETS, "kind": TICKETS, "status": "sent", "call": call, "reference": ticket["id"]}
 

@@ -24,11 +24,14 @@ REFERENCE = re.compile(r"\[E(\d+)\]")
 
 async def write_due(state: CaseState, desk: Desk) -> dict[str, Any]:
     """Write the report that is due, and what its step leaves for later ones."""
-    update: dict[str, Any] = {"steps": {}}
+    update: dict[str, Any] = {"steps": {}, "outgoing": []}
     workflow = workflow_of(state)
     for name in (state.get("due") or {}).get("reports", []):
-        report = await write(state, desk, workflow.step(name))
+        step = workflow.step(name)
+        report = await write(state, desk, step)
         update["report"] = report.model_dump(mode="json")
+        if step.to:
+            update["outgoing"].append({"to": list(step.to), "report": update["report"]})
         update["steps"][name] = StepRecord(status="done", outputs=_leaves(report))
     return update
 

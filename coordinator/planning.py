@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -241,6 +242,9 @@ def ask_job(key: str, question: str, shows: dict[str, Any], step: Any) -> Job:
         arguments["expires_seconds"] = step.expires.total_seconds()
         if step.edit:
             arguments["edit"] = dict(step.edit)
+        if step.escalate is not None:
+            arguments["escalate"] = step.escalate.to
+            arguments["escalate_seconds"] = math.ceil(step.escalate.after.total_seconds())
     return {
         "kind": "tool",
         "step": key,

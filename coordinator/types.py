@@ -222,6 +222,31 @@ class Report(Value):
         return next((c for c in self.citations if c.n == n), None)
 
 
+class Message(Value):
+    """What is sent to a destination, in the forms that the kinds of destinations take."""
+
+    case: str
+    key: str  # sent once under it
+    title: str
+    text: str  # Markdown
+    short: str  # a few lines, for a chat
+    body: dict[str, Any]  # for a webhook
+    severity: str = ""
+    service: str = ""
+
+
+class Outgoing(Value):
+    """A message that is still to be sent."""
+
+    key: str
+    case: str
+    kind: Literal["report", "reminder", "escalation"]
+    to: str  # the name of a destination
+    at: datetime  # not before
+    attempts: int = 0
+    body: dict[str, Any]  # the report, or what a checkpoint waits for
+
+
 class StepRecord(TypedDict, total=False):
     """What became of one step of a workflow, or of one part of it (`STEP/PART`)."""
 
@@ -260,6 +285,7 @@ class CaseState(TypedDict):
     decisions: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # what persons answered
     verdict: NotRequired[dict[str, Any]]  # hypotheses and doubts, as validate left them
     report: NotRequired[dict[str, Any] | None]
+    outgoing: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # reports of steps that name where
 
 
 class Waiting(Value):

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from coordinator import deliveries
+from coordinator import deliveries, outbox
 from coordinator.commands import with_clock_of
 from coordinator.engine import LOCAL, Engine, forever, worker_name
 from coordinator.errors import CoordinatorError, GatewayRefused
@@ -151,6 +151,7 @@ async def _serve(
             reception.tell(lambda case, kind, body: _record(session, case, kind, body)),
             reception.learn(lambda: _dependencies(session)),
             watch(session.runner, engine.submit),
+            outbox.go_on(session.runner),
         )
     )
     try:

@@ -8,6 +8,7 @@ import json
 import logging
 import signal
 
+from coordinator import outbox
 from coordinator.engine import Engine, forever, worker_name
 from coordinator.errors import SettingsInvalid
 from coordinator.progress import silent
@@ -39,7 +40,7 @@ async def _work(settings: CoordinatorSettings, workers: int, as_json: bool, conf
             session.runner, workers, name=name, lease=settings.lease_seconds, limits=settings.limits
         )
         scheduler = Scheduler(schedules_in(session.runner.workflows), session.runner.index, engine.submit)
-        watching = asyncio.create_task(forever(engine.watch(), scheduler.run()))
+        watching = asyncio.create_task(forever(engine.watch(), scheduler.run(), outbox.go_on(session.runner)))
         try:
             engine.start()
             facts = {"worker": name, "gateway": session.found.url, "at_once": workers}

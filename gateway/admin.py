@@ -39,6 +39,8 @@ STEPS = (
     "delivery",
     "condition",
     "wish",
+    "reminder",
+    "escalation",
 )
 
 
@@ -159,6 +161,8 @@ TOOLS: dict[str, tuple[str, bool, dict[str, Any]]] = {
             by=TEXT,
             edit={"type": "object", "additionalProperties": {"enum": sorted(EDITABLE)}},
             expires_seconds={"type": "number", "exclusiveMinimum": 0},
+            escalate=TEXT,
+            escalate_seconds={"type": "integer", "minimum": 0},
         ),
     ),
     "record_model": (

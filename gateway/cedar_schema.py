@@ -22,6 +22,7 @@ OTHER = {
 
 AT_ONCE = 100  # tools of one schema
 _STRING = {"type": "String"}
+_LONG = {"type": "Long"}
 _STRINGS = {"type": "Set", "element": _STRING}
 _BOOL = {"type": "Boolean"}
 _DATETIME = {"type": "Extension", "name": "datetime"}
@@ -148,6 +149,7 @@ def _applies(resource: str, shape: Shape, verb: str, looks_at: frozenset[str] | 
         asker = {"id": (_STRING, True), "chain": (_STRINGS, True), "roles": (_STRINGS, True)}
         context["requester"] = (_record(asker), True)
         context["roles"] = (_STRINGS, True)  # of the person who decides
+        context["waited"] = (_LONG, True)  # seconds since it was asked for
     if looks_at is not None:
         context = {name: kind for name, kind in context.items() if name in looks_at} | _some_args(
             shape, looks_at

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -298,7 +299,8 @@ def check_approver(
             f"approval {asked.id} can only be denied: the rules on who may approve {tool.public} look at its "
             "arguments, and a secret was taken out of them; have the call made without the secret"
         )
-    context = {"environment": environment}
+    waited = datetime.now(UTC) - datetime.fromisoformat(asked.requested)
+    context = {"environment": environment, "waited": int(waited.total_seconds())}
     decision = policy.may_approve(by, tool, asked.arguments, requester(asked), context)
     if decision.verdict != "call":
         raise ApprovalError(f"{by.id} may not approve {tool.public}: {why_not(decision)}")

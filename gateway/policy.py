@@ -375,6 +375,7 @@ MAKERS: dict[str, Callable[[Subject, Mapping[str, Any]], Any]] = {
     "clock": lambda subject, context: _clock(_time(context.get("now"))),
     "chain": lambda subject, context: list(subject.chain),
     "roles": lambda subject, context: list(subject.roles),
+    "waited": lambda subject, context: int(context.get("waited") or 0),
     "labels": lambda subject, context: sorted(context.get("labels") or ()),
 }
 

@@ -22,6 +22,7 @@ from coordinator.workflows.model import (
     Repeated,
     SpecialistStep,
     ToolStep,
+    duration_text,
 )
 from coordinator.workflows.reading import Problem, Source
 
@@ -119,10 +120,33 @@ def _own(check: _Check, step: Any) -> Iterator[Problem]:
         for name in step.edit:
             if name not in step.shows:
                 yield check.problem(f"`{name}` can be edited only if it stands under `shows`", "edit", name)
+        yield from _reminders(check, step)
     if isinstance(step, DeliverStep):
         yield from check.given(step.title, "string", "title")
         yield from check.given(step.summary, "any", "summary")
         yield from check.given(step.shows, "any", "shows")
+
+
+def _reminders(check: _Check, step: CheckpointStep) -> Iterator[Problem]:
+    late = f"the checkpoint has expired by then: it waits {duration_text(step.expires)} (`expires`)"
+    for n, after in enumerate(step.remind):
+        if after >= step.expires:
+            yield check.problem(late, "remind", n)
+    if step.remind and not step.tell:
+        yield check.problem(
+            "say where reminders go: `tell: NAME`, a destination (docs/delivery.md)", "remind"
+        )
+    if step.escalate is None:
+        return
+    if step.escalate.after >= step.expires:
+        yield check.problem(late, "escalate", "after")
+    if not (step.escalate.tell or step.tell):
+        yield check.problem("say who is told: `tell: NAME`, a destination (docs/delivery.md)", "escalate")
+    if step.of is not None or not step.by:
+        why = (
+            "it widens `by`, and there is none" if step.of is None else "actions are decided by who may do so"
+        )
+        yield check.problem(f"`escalate` does nothing here: {why}", "escalate")
 
 
 def _gate(check: _Check, step: GateStep) -> Iterator[Problem]:

@@ -205,6 +205,14 @@ class GateStep(StepBase):
     by: str = Field(default="", description="ask: the role of the person who decides")
 
 
+class Escalation(Part):
+    """Who may decide as well when nobody has."""
+
+    after: Duration = Field(description="how long the checkpoint has waited by then")
+    to: str = Field(min_length=1, description="a role; from then on its people decide too, by policy")
+    tell: str = Field(default="", description="the destination that is told; left out: `tell` of the step")
+
+
 class CheckpointStep(StepBase):
     """Waits for a person with the right to decide; holds no worker while it waits."""
 
@@ -216,6 +224,11 @@ class CheckpointStep(StepBase):
     by: str = Field(default="", description="the role that decides; policy has the last word")
     edit: dict[StepName, Type] = Field(default={}, description="fields of `shows` that a person may change")
     expires: Duration = timedelta(hours=24)
+    tell: str = Field(default="", description="the destination of reminders (docs/delivery.md), or tickets")
+    remind: tuple[Duration, ...] = Field(
+        default=(), description="after how long, each time, such as [30m, 2h]"
+    )
+    escalate: Escalation | None = None
     on_reject: Literal["stop", "continue"] = "stop"
 
 
@@ -226,6 +239,9 @@ class DeliverStep(StepBase):
     title: Given = None
     summary: Given = Field(default=None, description="one sentence, or a list of sentences")
     shows: dict[str, Given] = {}
+    to: tuple[str, ...] = Field(
+        default=(), description="where it goes besides `deliver_to`: destinations (docs/delivery.md), tickets"
+    )
 
 
 def _which(kinds: tuple[str, ...]) -> Callable[[Any], str | None]:

@@ -44,7 +44,7 @@ class MailWatch:
     def __init__(self, opener: Opener, blobs: Blobs, refused: Refused, base: Path) -> None:
         assert isinstance(opener.trigger, MailboxTrigger)
         self.mailbox: Mailbox = opener.trigger.mailbox
-        self._opener, self._blobs, self._refused = opener, blobs, refused
+        self._opener, self._blobs, self._refused, self._base = opener, blobs, refused, base
         self._where = str(base / self.mailbox.maildir) if self.mailbox.maildir else str(self.mailbox.imap)
         self._kept = Kept(opener.index, f"mail {opener.workflow.id} {self._where}")
 
@@ -82,7 +82,7 @@ class MailWatch:
                 before = after
         except (OSError, imaplib.IMAP4.error) as error:
             raise MailboxUnreachable(
-                f"{self._where}: {error or type(error).__name__}; see host and login"
+                f"{self._where}: {error or type(error).__name__}; see host, certificate (`ca`) and login"
             ) from None
         return cases
 
@@ -101,6 +101,17 @@ class MailWatch:
                 if raw is not None:
                     yield uid, validity, raw
 
+    def _tls(self) -> ssl.SSLContext:
+        if not self.mailbox.ca:
+            return ssl.create_default_context()
+        try:
+            return ssl.create_default_context(cafile=self._base / self.mailbox.ca)
+        except (OSError, ssl.SSLError) as error:
+            raise SettingsInvalid(
+                f"`ca` of {self._where}: {self._base / self.mailbox.ca} holds no certificate ({error}): "
+                "name a PEM file"
+            ) from None
+
     def _login(self) -> imaplib.IMAP4:
         url = urlsplit(str(self.mailbox.imap))
         host = url.hostname or ""
@@ -109,7 +120,7 @@ class MailWatch:
             name = self.mailbox.password_env or "password_env"
             raise SettingsInvalid(f"{name}, the password of {self._where}, is not set: export it first")
         if url.scheme == "imaps":
-            tls = ssl.create_default_context()
+            tls = self._tls()
             server: imaplib.IMAP4 = imaplib.IMAP4_SSL(host, url.port or 993, ssl_context=tls, timeout=SECONDS)
         elif url.scheme == "imap" and host in LOOPBACK:
             server = imaplib.IMAP4(host, url.port or 143, timeout=SECONDS)

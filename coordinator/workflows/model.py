@@ -327,6 +327,7 @@ class Mailbox(Part):
     imap: str | None = Field(default=None, description="imaps://HOST[:PORT]/FOLDER")
     user: str = ""
     password_env: str = ""
+    ca: str = Field(default="", description="imaps: a PEM file with who signed the server's certificate")
     every: Duration = timedelta(seconds=30)
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def check(person: Walk) -> None:
-    """Each version in turn."""
+    """Each version in turn; the last one holds what the second changed."""
     first = use(person, "first")
     assert person.json("workflows", "check")[-1]["ok"]
     calm = person.json("workflows", "run", "deploy-check", "--input", "service=orders")
@@ -38,24 +38,16 @@ def check(person: Walk) -> None:
     assert past["cases"] == 1 and past["changed"][0]["would"] == "person", past
     print(f"before: {past['sentences'][0]}")
 
-    use(person, "stricter")
+    use(person, "ticket")
     asked = person.json("workflows", "run", "deploy-check", "--input", "service=orders", code=4)
     [action] = asked["waiting"][0]["actions"]
     assert action["arguments"]["shows"]["value"] == count > 0
     person.pointsman("approvals", "grant", action["approval"], "--reason", "it was a planned release")
-    done = person.json("cases", "resume", asked["case"])
-    assert done["report"]["outcome"] == "done"
+    assert person.json("cases", "resume", asked["case"])["report"]["outcome"] == "done"
     print(f"stricter: {asked['case']} waited for a person, and went on")
-
-    use(person, "ticket")
-    asked = person.json("workflows", "run", "deploy-check", "--input", "service=orders", code=4)
-    [action] = asked["waiting"][0]["actions"]
-    person.pointsman("approvals", "grant", action["approval"], "--reason", "it was a planned release")
-    person.json("cases", "resume", asked["case"])
     calls = person.json("audit", "search", "--case", asked["case"], "--tool", "tickets__create")["records"]
     assert [call["kind"] for call in calls] == ["intent", "outcome"], calls
     print("ticket: the release team was told")
-    assert person.json("audit", "verify")["ok"]
 
 
 def use(person: Walk, version: str) -> Path:

@@ -9,6 +9,7 @@ from coordinator.delivery import case_records
 from coordinator.gateway_client import GatewayClient
 from coordinator.verifying import verify
 from tests.fakes.receivers import receiver
+from tool_servers.rendering import as_html, as_pdf
 
 
 def deliver_to(workspace, *names, tables=""):
@@ -34,7 +35,12 @@ async def problems(runner, target):
         return (await verify(str(target), runner.index, runner.gateway, person)).problems
 
 
-FILES = '[tool_servers.delivery.out]\nkind = "files"\ndirectory = "reports"\n'
+FILES = """\
+[tool_servers.delivery.out]
+kind = "files"
+directory = "reports"
+formats = ["md", "html", "pdf"]
+"""
 
 
 def test_a_delivered_report_is_proved_and_what_was_altered_is_named(workspace, run):
@@ -44,7 +50,8 @@ def test_a_delivered_report_is_proved_and_what_was_altered_is_named(workspace, r
     async def act(runner, opened):
         case = (await runner.start(opened)).case
         kept = workspace.home / "cases" / case
-        for target in (case, reports / f"{case}.md", reports / f"{case}.html", kept / "report.json"):
+        delivered = [reports / f"{case}.{form}" for form in ("md", "html", "pdf")]
+        for target in (case, *delivered, kept / "report.json"):
             assert await problems(runner, target) == [], target
         text = (reports / f"{case}.md").read_text()
         head = json.loads((kept / "report.json").read_text())["ledger"]["head"]
@@ -64,6 +71,10 @@ def test_a_delivered_report_is_proved_and_what_was_altered_is_named(workspace, r
         (reports / f"{case}.html").write_text(page.replace("cause found", "all is well"))
         told = await problems(runner, reports / f"{case}.html")
         assert told[1:] == ["delivered: “cause found”, in the file: “all is well”"]
+        forged = text.replace("cause found", "all is well")
+        (reports / f"{case}.pdf").write_bytes(as_pdf(as_html(case, forged)))
+        told = await problems(runner, reports / f"{case}.pdf")
+        assert "was altered" in told[0] and any("“all is well”" in one for one in told), told
         report = json.loads((kept / "report.json").read_text())
         report["hypotheses"][0]["confidence"], report["ledger"]["head"] = 0.99, "0" * 64
         (kept / "report.json").write_text(json.dumps(report))

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from coordinator.case_index import CaseIndex
+from coordinator.errors import SettingsInvalid
 from coordinator.triggers.blobs import Blobs
 from coordinator.triggers.folder import FolderWatch
 from coordinator.triggers.mail import MailboxUnreachable, MailWatch
 from coordinator.triggers.opening import Opener
 from coordinator.triggers.watching import watches
 from coordinator.workflows.model import Workflow
-from tests.fakes.imap_server import mailbox
+from tests.fakes.imap_server import certificate, mailbox
 
 HERE = Path(__file__).parent
 ATTACHED = {"file": "event.attachments[0].file", "sender": "event['from']"}
@@ -134,6 +135,20 @@ def test_each_message_of_an_imap_mailbox_opens_one_case(tmp_path, monkeypatch):
         monkeypatch.setenv("MAIL_PASSWORD", "wrong")
         with pytest.raises(MailboxUnreachable, match="wrong password"):
             scene.look()
+
+
+def test_imap_over_tls_is_read_from_a_server_that_is_trusted_and_from_no_other(tmp_path, monkeypatch):
+    monkeypatch.setenv("MAIL_PASSWORD", "right")
+    with mailbox(certificate(tmp_path)) as box:
+        told = {"imap": box.url, "user": "ana", "password_env": "MAIL_PASSWORD"}
+        box.put(message())
+        with pytest.raises(MailboxUnreachable, match=r"certificate verify failed.*`ca`"):
+            Scene(tmp_path, MailWatch, mailbox=told, inputs=ATTACHED).look()
+        with pytest.raises(SettingsInvalid, match=r"none\.pem holds no certificate"):
+            Scene(tmp_path, MailWatch, mailbox={**told, "ca": "none.pem"}, inputs=ATTACHED).look()
+        scene = Scene(tmp_path, MailWatch, mailbox={**told, "ca": "ca.pem"}, inputs=ATTACHED)
+        [case] = scene.look()
+        assert scene.index.trigger(case).title.endswith("Invoice 7") and scene.look() == []
 
 
 def test_each_file_of_a_folder_opens_one_case_once_it_is_whole(tmp_path):

@@ -15,6 +15,8 @@ from coordinator.progress import silent
 from coordinator.schedule import Scheduler, schedules_in
 from coordinator.session import open_session
 from coordinator.settings import CoordinatorSettings
+from coordinator.triggers.condition import ConditionWatch
+from coordinator.triggers.watching import watch
 
 log = logging.getLogger("coordinator.worker")
 
@@ -40,7 +42,10 @@ async def _work(settings: CoordinatorSettings, workers: int, as_json: bool, conf
             session.runner, workers, name=name, lease=settings.lease_seconds, limits=settings.limits
         )
         scheduler = Scheduler(schedules_in(session.runner.workflows), session.runner.index, engine.submit)
-        watching = asyncio.create_task(forever(engine.watch(), scheduler.run(), outbox.go_on(session.runner)))
+        conditions = watch(session.runner, engine.submit, (ConditionWatch,))
+        watching = asyncio.create_task(
+            forever(engine.watch(), scheduler.run(), conditions, outbox.go_on(session.runner))
+        )
         try:
             engine.start()
             facts = {"worker": name, "gateway": session.found.url, "at_once": workers}

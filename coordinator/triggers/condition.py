@@ -4,7 +4,8 @@
              ▲            │
              └──not any──┘
 
-The phase is kept with the cases, so that a restart neither loses an episode nor opens it twice.
+The phase is kept with the cases, so that neither a restart nor a further process loses an episode or opens it
+twice.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class ConditionWatch:
         """Go on measuring."""
         while True:
             try:
-                await self.look(datetime.now(UTC))
+                if not self._measured(now := datetime.now(UTC)):
+                    await self.look(now)
             except (CoordinatorError, SpecialistsError) as error:
                 log.warning("%s: condition not measured, tried again: %s", self._opener.workflow.id, error)
             await asyncio.sleep(self.condition.every.total_seconds())
@@ -63,12 +65,20 @@ class ConditionWatch:
         before = self._kept.get()
         after = self._after(before, value, now)
         if after["phase"] == "active" and before.get("phase") != "active":
-            after["case"] = self._open(value, after, event)
+            begun = {**after, "phase": "pending"}  # whose moment names the case, whoever opens it
+            if not self._kept.change(before, begun):
+                return "pending"  # another process was first
+            before, after["case"] = begun, self._open(value, after, event)
         if self._kept.change(before, after) and (case := before.get("case")) and after["phase"] == "quiet":
             await self._record(
                 case, "condition", {"status": "cleared", "value": value, "at": now.isoformat()}
             )
         return str(after["phase"])
+
+    def _measured(self, now: datetime) -> bool:
+        """Whether another process has just measured it."""
+        seen = self._kept.get().get("seen")
+        return bool(seen) and now - _moment(seen) < self.condition.every / 2
 
     async def measure(self) -> tuple[float, dict[str, Any]]:
         """The value now, and the answer it was read from."""

@@ -19,15 +19,21 @@ from specialists.toolbox import Toolbox, ToolResult
 
 TOKEN_SECONDS = 120
 Watch = ConditionWatch | MailWatch | FolderWatch
+WATCHES: tuple[type[Watch], ...] = (ConditionWatch, MailWatch, FolderWatch)
 
 
-async def watch(runner: CaseRunner, submit: Callable[[str], None]) -> None:
-    """Go on opening cases of the workflows there are; paths are relative to their folder's parent."""
+async def watch(
+    runner: CaseRunner, submit: Callable[[str], None], kinds: tuple[type[Watch], ...] = WATCHES
+) -> None:
+    """Go on opening cases of the workflows there are; paths are relative to their folder's parent.
+
+    Any number of processes may watch conditions; mail and files are of one machine.
+    """
     library = runner.workflows
     base = library.folder.absolute().parent if library.folder else Path.cwd()
     found = watches([source.workflow for source in library.all()], runner, submit, base)
     async with asyncio.TaskGroup() as group:
-        for one in found:
+        for one in (each for each in found if isinstance(each, kinds)):
             group.create_task(one.run())
 
 

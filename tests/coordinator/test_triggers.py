@@ -234,6 +234,12 @@ def test_a_condition_opens_one_case_an_episode_and_remembers_over_restarts(works
         assert (
             await look(0, 1, above=None, below=2, **{"for": "0s", "clear": 4}) == "active"
         )  # another condition
+        gauge.write_text("9")
+        told = [workflow(condition=condition | {"for": "0s", "clear": 2}, inputs={"high": "event.value"})] * 3
+        many = watches(told, runner, submitted.append, workspace.folder)  # as of several processes
+        await asyncio.gather(*(one.look(start + timedelta(seconds=n)) for n, one in enumerate(many)))
+        assert [await one.look(start + timedelta(minutes=1)) for one in many] == ["active"] * 3
+        assert len(submitted) == 4 == len(runner.index.list())
         for wrong, why in (
             ({"value": "result.nothing"}, "nothing"),
             ({"tool": "gauge__reset"}, "gauge__reset"),

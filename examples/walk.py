@@ -34,12 +34,12 @@ class Walk:
         }
         self.url = ""
 
-    def pointsman(self, *words: str, code: int = 0) -> str:
-        """What `pointsman WORDS` prints; it must end with this exit code."""
+    def pointsman(self, *words: str, code: int = 0, **variables: str) -> str:
+        """What `pointsman WORDS` prints; it must end with this exit code. Variables are its environment's."""
         done = subprocess.run(
             [POINTSMAN, *words],
             cwd=self.directory,
-            env=self.environment,
+            env=self.environment | variables,
             capture_output=True,
             text=True,
             timeout=SECONDS,

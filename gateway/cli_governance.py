@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, NamedTuple
@@ -230,6 +231,11 @@ def _object(text: str, option: str) -> dict[str, Any]:
 # -- approvals ---------------------------------------------------------------------------------------
 
 
+def _token() -> str:
+    """Whose word it is, where it is not the operator's."""
+    return os.environ.get("POINTSMAN_TOKEN", "")
+
+
 @approvals_app.command("list")
 def list_approvals(
     status: Annotated[
@@ -283,7 +289,7 @@ def grant_approval(
 
     Example: pointsman approvals grant a_ae8fb8194fef --reason "the deploy is the cause"
     """
-    found = asyncio.run(_desk(config).settle(approval, "grant", reason, _edits(edit or [])))
+    found = asyncio.run(_desk(config).settle(approval, "grant", reason, _edits(edit or []), _token()))
     _print(found, as_json, lambda: _approval(found))
 
 
@@ -298,7 +304,7 @@ def deny_approval(
 
     Example: pointsman approvals deny a_ae8fb8194fef --reason "not during the sale"
     """
-    found = asyncio.run(_desk(config).settle(approval, "deny", reason))
+    found = asyncio.run(_desk(config).settle(approval, "deny", reason, token=_token()))
     _print(found, as_json, lambda: _approval(found))
 
 

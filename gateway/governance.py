@@ -80,11 +80,10 @@ class Desk:
         """Whether there are records to look at."""
         return is_url(self.database) or Path(self.database).is_file()
 
-    async def ask(self, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
+    async def ask(self, tool: str, arguments: dict[str, Any], token: str = "") -> dict[str, Any] | None:
         """The answer of the running gateway's admin tool; None when no gateway runs."""
-        return await call_admin(
-            self.home, tool, {k: v for k, v in arguments.items() if v not in ("", None, [], ())}
-        )
+        given = {k: v for k, v in arguments.items() if v not in ("", None, [], ())}
+        return await call_admin(self.home, tool, given, token)
 
     @asynccontextmanager
     async def records(self) -> AsyncIterator[Records]:
@@ -168,20 +167,26 @@ class Desk:
             return await shown(asked, (await self._tools(records)).get(asked.tool), records.ledger)
 
     async def settle(
-        self, approval: str, verb: str, reason: str, edit: dict[str, Any] | None = None
+        self, approval: str, verb: str, reason: str, edit: dict[str, Any] | None = None, token: str = ""
     ) -> dict[str, Any]:
-        """Grant or deny an approval as the operator of this machine."""
+        """Grant or deny an approval as the holder of a token, else as the operator of this machine."""
         told = {"id": approval, "reason": reason, **({"edit": edit} if edit else {})}
-        if (answer := await self.ask(f"{verb}_approval", told)) is not None:
+        if (answer := await self.ask(f"{verb}_approval", told, token)) is not None:
             return answer
         async with self.records() as records:
+            by = records.tokens.verify(token) if token else OPERATOR
+            if by is None:
+                raise UsageError(
+                    "POINTSMAN_TOKEN holds no token of this home, or an expired one: unset it to "
+                    "decide as the operator, or take one of `pointsman tokens issue user:NAME`"
+                )
             asked = await records.approvals.show(approval)
             tools = await self._tools(records)
             policy = Policy.load(directory(self.settings.policy), tools.values(), labels=self.labels())
-            check_approver(policy, OPERATOR, verb, asked, tools.get(asked.tool), self.settings.environment)
+            check_approver(policy, by, verb, asked, tools.get(asked.tool), self.settings.environment)
             if verb == "deny":
-                return as_dict(await records.approvals.deny(approval, OPERATOR, reason))
-            return as_dict(await records.approvals.grant(approval, OPERATOR, reason, edit))
+                return as_dict(await records.approvals.deny(approval, by, reason))
+            return as_dict(await records.approvals.grant(approval, by, reason, edit))
 
     # -- policy ------------------------------------------------------------------------------------
 

@@ -64,11 +64,17 @@ def running(home: Path) -> dict[str, Any] | None:
             ) from None
 
 
-async def call_admin(home: Path, tool: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
-    """The structured result of an admin tool of the running gateway; None when no gateway runs."""
+async def call_admin(
+    home: Path, tool: str, arguments: dict[str, Any], token: str = ""
+) -> dict[str, Any] | None:
+    """The structured result of an admin tool of the running gateway; None when no gateway runs.
+
+    It is called with the operator's own token unless another is given.
+    """
     about = running(home)
     if about is None:
         return None
+    about = about | ({"operator_token": token} if token else {})
     return await asyncio.to_thread(_call, about, f"gateway__{tool}", arguments)
 
 

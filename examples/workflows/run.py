@@ -1,4 +1,4 @@
-"""A workflow, a changed threshold, a further step: each file of docs/workflows.md does what it says."""
+"""A workflow, a changed threshold, a further step, a person: docs/workflows.md comes true."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from walk import Walk, walk  # noqa: E402
 
 
 def main() -> None:
-    """Run the three versions of the file as a person would."""
+    """Run the versions of the file as a person would."""
     with walk() as person:
         person.pointsman("init")
         person.environment["POINTSMAN_GATEWAY__RECORDING"] = RECORDING
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def check(person: Walk) -> None:
-    """Each version in turn; the last one holds what the second changed."""
+    """Each version in turn; `ticket` holds what `stricter` changed."""
     first = use(person, "first")
     assert person.json("workflows", "check")[-1]["ok"]
     calm = person.json("workflows", "run", "deploy-check", "--input", "service=orders")
@@ -48,6 +48,18 @@ def check(person: Walk) -> None:
     calls = person.json("audit", "search", "--case", asked["case"], "--tool", "tickets__create")["records"]
     assert [call["kind"] for call in calls] == ["intent", "outcome"], calls
     print("ticket: the release team was told")
+
+    use(person, "person")
+    asked = person.json("workflows", "run", "deploy-check", "--input", "service=orders")
+    [action] = asked["waiting"][0]["actions"]
+    agree = ("approvals", "grant", action["approval"], "--reason", "all of them", "--edit", "deploys=2")
+    person.pointsman(*agree, code=3)  # it is for people of the release
+    roles = ("--role", "release", "--role", "approver")
+    token = person.json("tokens", "issue", "user:rea", *roles)["token"]
+    person.pointsman(*agree, POINTSMAN_TOKEN=token)
+    report = person.json("cases", "resume", asked["case"])["report"]
+    assert report["summary"][0]["text"] == "user:rea announced 2 deploys.", report
+    print(f"person: {report['summary'][0]['text']}")
 
 
 def use(person: Walk, version: str) -> Path:

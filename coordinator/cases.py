@@ -108,7 +108,7 @@ class CaseRunner:
         if result.waiting and not answers:
             async with self.gateway(case) as gateway:  # in case a crash came before it was told
                 await self._tell_people(result, gateway)
-            self.index.change(case, ("running", "stopped"), "waiting")
+            self.index.change(case, ("queued", "running", "stopped"), "waiting")
             return result
         from langgraph.types import Command
 

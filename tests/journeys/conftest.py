@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,17 +85,26 @@ def anyio_backend() -> str:
 @pytest.fixture
 def gateway(person):
     """The gateway alone, as `pointsman gateway` starts it; its address."""
+    with running_gateway(person) as address:
+        yield address
+
+
+@contextmanager
+def running_gateway(person: Person, *options: str) -> Iterator[str]:
+    """`pointsman gateway` until the block ends; its address."""
     reader, writer = os.pipe()
     process = subprocess.Popen(
-        [POINTSMAN, "gateway", "--port", "0", "--ready-fd", str(writer)],
+        [POINTSMAN, "gateway", "--port", "0", "--ready-fd", str(writer), *options],
         cwd=person.directory,
         env=person.environment,
         pass_fds=[writer],
         stderr=subprocess.DEVNULL,
     )
     os.close(writer)
-    with os.fdopen(reader) as pipe:
-        address = json.loads(pipe.readline())["url"]
-    yield address
-    process.terminate()
-    assert process.wait(timeout=20) == 0
+    try:
+        with os.fdopen(reader) as pipe:
+            yield json.loads(pipe.readline())["url"]
+    finally:
+        process.terminate()
+        ended = process.wait(timeout=20)
+    assert ended == 0

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from specialists.roster import BUILT_IN
-from tests.journeys.conftest import INCIDENT, POINTSMAN, ROOT
+from tests.journeys.conftest import INCIDENT, POINTSMAN, ROOT, running_gateway
 from tests.journeys.test_modes import KEY, assert_nowhere, endpoint
 
 RECORDING = str(INCIDENT / "recording")
@@ -72,7 +72,11 @@ def settings(person, urls, model, placing):
 def test_where_specialists_run_changes_the_mode_lines_and_nothing_a_reader_sees(person, truth):
     reports, files, before, asked = {}, {}, 0, 0
     keys = {"POINTSMAN_SPECIALIST_TOKEN": TOKEN, "OPENAI_API_KEY": KEY}
-    with endpoint() as model, agents(person, *((name,) for name in BUILT_IN)) as running:
+    with (
+        endpoint() as model,
+        agents(person, *((name,) for name in BUILT_IN)) as running,
+        running_gateway(person, "--recording", RECORDING),  # one for all; each triage joins it
+    ):
         urls = {name: url for name, (url, _) in running.items()}
         for name, placing in PLACINGS.items():
             files[name] = settings(person, urls, model, placing)

@@ -1,4 +1,4 @@
-"""Cloud mode where a provider hosts tools and threads: the Responses API and Foundry, by our own server."""
+"""What every provider keeps, and the hosted tools and threads of two of them, by our own server."""
 
 import json
 import logging
@@ -30,6 +30,7 @@ BING = {"tool": "bing", "query": "pool", "text": f"a page: {PAGE}"}
 ALL = ("model", "web_search", "code_interpreter", "bing")
 HOSTED = {"openai": ["web_search", "code_interpreter"], "foundry": ["web_search", "code_interpreter", "bing"]}
 providers = pytest.mark.parametrize("provider", list(HOSTED))
+everywhere = pytest.mark.parametrize("provider", ["compatible", *HOSTED])
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ class World:
     def __init__(self, provider, url, model, gateway):
         base = f"{url.removesuffix('/v1')}/api/projects/p" if provider == "foundry" else url
         self.settings = {"mode": "cloud", "provider": provider, "base_url": base, "model": "small"}
-        self.settings |= {"retries": 0, "hosted": HOSTED[provider], "bing_connection": "c-1"}
+        self.settings |= {"retries": 0, "hosted": HOSTED.get(provider, ()), "bing_connection": "c-1"}
         self.settings |= {"api_key_env": "OPENAI_API_KEY"}
         self.model = model
         self.gateway = gateway
@@ -120,7 +121,7 @@ async def test_every_hosted_call_the_provider_made_is_recorded_before_the_answer
     assert (found.status, len(found.claims), found.calls) == ("found", 1, 1)
 
 
-@providers
+@everywhere
 @pytest.mark.parametrize("schema", [{"type": "object"}, {"type": "object", "additionalProperties": True}])
 async def test_arguments_reach_a_tool_whose_schema_names_none(provider, schema, world):
     gateway = gateway_with()
@@ -129,8 +130,8 @@ async def test_arguments_reach_a_tool_whose_schema_names_none(provider, schema, 
         found = (await at.ask())[-1]
     assert found.status == "found"
     assert [made["arguments"] for made in gateway.made] == [{"text": "pool"}]
-    shown = next(tool for tool in at.model.requests[0]["tools"] if tool["name"] == "logs__search")
-    assert shown["parameters"] == schema
+    shown = [tool.get("function", tool) for tool in at.model.requests[0]["tools"]]
+    assert next(tool for tool in shown if tool["name"] == "logs__search")["parameters"] == schema
 
 
 @providers
@@ -287,6 +288,7 @@ BAD = {
     "429": ({"turns": [{"status": 429}]}, {}, "HTTP 429"),
     "400": ({"turns": [{"status": 400, "message": "too long " + KEY}]}, {}, "too long ***"),
     "not json": ({"turns": [{"raw": "<html>busy</html>"}]}, {}, "cannot be read"),
+    "json of something else": ({"turns": [{"raw": '{"ok": true}'}]}, {}, "cannot be read"),
     "prose": ({"turns": [{"text": "It is probably DNS."}]}, {}, "did not fill in the answer"),
     "cut off": ({"turns": [{"text": '{"status": "fou', "finish": "length"}]}, {}, "too long"),
     "too slow": ({"turns": [{"delay": 20, "text": "x"}]}, {"timeout": 0.3}, "no answer within 0.3 s"),
@@ -294,7 +296,7 @@ BAD = {
 }
 
 
-@providers
+@everywhere
 @pytest.mark.parametrize("bad", list(BAD))
 async def test_a_provider_that_misbehaves_is_a_failed_finding_without_the_key(
     provider, bad, world, caplog, monkeypatch
@@ -311,7 +313,7 @@ async def test_a_provider_that_misbehaves_is_a_failed_finding_without_the_key(
     assert KEY not in seen and "sk-another-secret-key" not in seen
 
 
-@providers
+@everywhere
 async def test_a_busy_provider_is_tried_again_after_the_pause_it_asks_for(provider, world):
     busy = {"status": 429, "times": 1, "retry_after": 0.9, "then": LOOK}
     with world(provider, {"turns": [busy, answer()]}) as at:

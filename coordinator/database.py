@@ -10,7 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from coordinator.errors import DatabaseDown, SettingsInvalid
+from coordinator.errors import DatabaseDown
+from specialists.errors import SettingsError
 
 SECONDS = 10
 
@@ -108,7 +109,7 @@ class Postgres:
 
     def __init__(self, url: str) -> None:
         if not is_postgres(url):
-            raise SettingsInvalid(
+            raise SettingsError(
                 f"[coordinator] database is {masked(url)!r}: write postgres://USER@HOST/NAME, or leave it out"
             )
         self.url = url

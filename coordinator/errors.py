@@ -4,13 +4,14 @@ CoordinatorError
 ├── UsageError             the command or its input is wrong
 │   ├── TriggerUnreadable  an alert, a recording or a question that cannot be read
 │   └── CaseUnknown        no case of that id here
-├── SettingsInvalid        pointsman.toml or the environment holds something wrong
 ├── GatewayUnreachable     no gateway answers, or a private one did not start
 │   └── GatewayNotStarted  a private one did not start, and said why
 ├── GatewayRefused         the gateway refused something the coordinator needs
 ├── DatabaseDown           the database of the cases does not answer
 ├── ReportUnsound          a citation of a report does not resolve; nothing is delivered
 └── CaseHeld               another process runs the case
+
+What is wrong with settings is `specialists.errors.SettingsError`.
 """
 
 from __future__ import annotations
@@ -46,13 +47,6 @@ class CaseUnknown(UsageError):
     """No case of that id is kept in this home."""
 
     code = "case_unknown"
-
-
-class SettingsInvalid(CoordinatorError):
-    """`pointsman.toml` or the environment holds something wrong."""
-
-    code = "settings_invalid"
-    exit_code = 2
 
 
 class GatewayUnreachable(CoordinatorError):

@@ -10,8 +10,8 @@ from typing import Annotated, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import SettingsConfigDict
 
-from coordinator.errors import SettingsInvalid
 from coordinator.gates import Thresholds
+from specialists.errors import SettingsError
 from specialists.settings import TableSettings, config_path
 
 HookKind = Literal["alertmanager", "grafana", "pagerduty", "github", "cloudevents", "generic"]
@@ -36,7 +36,7 @@ class Hook(BaseModel):
     def kind_of(self, name: str) -> str:
         """What is sent to the hook of this name."""
         if self.kind is None and name not in get_args(HookKind):
-            raise SettingsInvalid(
+            raise SettingsError(
                 f"[coordinator.hooks.{name}] needs a kind: one of {', '.join(get_args(HookKind))}"
             )
         return self.kind or name
@@ -46,7 +46,7 @@ class Hook(BaseModel):
         secret = os.environ.get(self.secret_env, "")
         if len(secret) < SHORTEST_SECRET:
             problem = "is not set" if not secret else f"has fewer than {SHORTEST_SECRET} characters"
-            raise SettingsInvalid(f"{self.secret_env}, the secret of a hook, {problem}: export it first")
+            raise SettingsError(f"{self.secret_env}, the secret of a hook, {problem}: export it first")
         return secret
 
 

@@ -10,13 +10,13 @@ import signal
 
 from coordinator import outbox
 from coordinator.engine import Engine, forever, worker_name
-from coordinator.errors import SettingsInvalid
 from coordinator.progress import silent
 from coordinator.schedule import Scheduler, schedules_in
 from coordinator.session import open_session
 from coordinator.settings import CoordinatorSettings
 from coordinator.triggers.condition import ConditionWatch
 from coordinator.triggers.watching import watch
+from specialists.errors import SettingsError
 
 log = logging.getLogger("coordinator.worker")
 
@@ -27,7 +27,7 @@ def run_worker(*, workers: int | None, as_json: bool, config: str | None) -> int
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     settings = CoordinatorSettings.load(config)
     if not settings.database:
-        raise SettingsInvalid(
+        raise SettingsError(
             'a worker needs the database of the others: set [coordinator] database = "postgres://…" for all '
             "of them; without it `pointsman up` runs its cases itself"
         )

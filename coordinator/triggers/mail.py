@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from coordinator.errors import CoordinatorError, SettingsInvalid
+from coordinator.errors import CoordinatorError
 from coordinator.triggers.blobs import Blobs
 from coordinator.triggers.opening import Opener
 from coordinator.triggers.state import Kept
 from coordinator.workflows.expressions import ExpressionFailed
 from coordinator.workflows.model import Mailbox, MailboxTrigger
-from specialists.errors import SpecialistsError
+from specialists.errors import SettingsError, SpecialistsError
 
 log = logging.getLogger("coordinator.triggers")
 MOST_BYTES = 50_000_000
@@ -107,7 +107,7 @@ class MailWatch:
         try:
             return ssl.create_default_context(cafile=self._base / self.mailbox.ca)
         except (OSError, ssl.SSLError) as error:
-            raise SettingsInvalid(
+            raise SettingsError(
                 f"`ca` of {self._where}: {self._base / self.mailbox.ca} holds no certificate ({error}): "
                 "name a PEM file"
             ) from None
@@ -118,16 +118,14 @@ class MailWatch:
         password = os.environ.get(self.mailbox.password_env, "")
         if not password:
             name = self.mailbox.password_env or "password_env"
-            raise SettingsInvalid(f"{name}, the password of {self._where}, is not set: export it first")
+            raise SettingsError(f"{name}, the password of {self._where}, is not set: export it first")
         if url.scheme == "imaps":
             tls = self._tls()
             server: imaplib.IMAP4 = imaplib.IMAP4_SSL(host, url.port or 993, ssl_context=tls, timeout=SECONDS)
         elif url.scheme == "imap" and host in LOOPBACK:
             server = imaplib.IMAP4(host, url.port or 143, timeout=SECONDS)
         else:
-            raise SettingsInvalid(
-                f"{self._where}: write imaps://HOST/FOLDER; a password goes through TLS only"
-            )
+            raise SettingsError(f"{self._where}: write imaps://HOST/FOLDER; a password goes through TLS only")
         folder = unquote(url.path.strip("/")) or "INBOX"
         try:
             server.login(self.mailbox.user, password)

@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.case_index import CaseIndex
-from coordinator.errors import SettingsInvalid
 from coordinator.triggers.blobs import Blobs
 from coordinator.triggers.folder import FolderWatch
 from coordinator.triggers.mail import MailboxUnreachable, MailWatch
 from coordinator.triggers.opening import Opener
 from coordinator.triggers.watching import watches
 from coordinator.workflows.model import Workflow
+from specialists.errors import SettingsError
 from tests.fakes.imap_server import certificate, mailbox
 
 HERE = Path(__file__).parent
@@ -144,7 +144,7 @@ def test_imap_over_tls_is_read_from_a_server_that_is_trusted_and_from_no_other(t
         box.put(message())
         with pytest.raises(MailboxUnreachable, match=r"certificate verify failed.*`ca`"):
             Scene(tmp_path, MailWatch, mailbox=told, inputs=ATTACHED).look()
-        with pytest.raises(SettingsInvalid, match=r"none\.pem holds no certificate"):
+        with pytest.raises(SettingsError, match=r"none\.pem holds no certificate"):
             Scene(tmp_path, MailWatch, mailbox={**told, "ca": "none.pem"}, inputs=ATTACHED).look()
         scene = Scene(tmp_path, MailWatch, mailbox={**told, "ca": "ca.pem"}, inputs=ATTACHED)
         [case] = scene.look()

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("coordinator.outbox")
 LOOK_SECONDS = 1.0
 HELD = timedelta(seconds=60)
-MOST = 100  # messages of one look
+MOST = 20  # messages of one look, which are sent before others may take them
 BACK_OFF = tuple(timedelta(minutes=m) for m in (1, 5, 15, 60, 240, 720, 1440))  # before each further attempt
 COLUMNS = "key, id, kind, destination, at, attempts, held, body"
 State = Literal["waiting", "sent", "failed", "over"]

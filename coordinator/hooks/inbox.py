@@ -129,18 +129,23 @@ class Inbox:
         return written
 
     async def _write_all(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._waiting:
             batch, self._waiting = self._waiting, []
-            statements = [one for each, _ in batch for one in each]
-            failed: Exception | None = None
-            try:
-                await loop.run_in_executor(self._thread, self._flush, statements)
-            except Exception as error:  # whoever waits is told, whatever it is
-                failed = error
-            for _, written in batch:
+            failed = await self._tried([one for statements, _ in batch for one in statements])
+            for statements, written in batch:
+                wrong = failed
+                if failed and len(batch) > 1:  # one that cannot be kept harms no other
+                    wrong = await self._tried(statements)
                 if not written.done():
-                    written.set_exception(failed) if failed else written.set_result(None)
+                    written.set_exception(wrong) if wrong else written.set_result(None)
+
+    async def _tried(self, statements: list[Statement]) -> Exception | None:
+        """Write these, all or none; what is wrong with them, which whoever waits is told."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._flush, statements)
+        except Exception as error:
+            return error
+        return None
 
     def _flush(self, statements: Iterable[Statement]) -> None:
         self._writing.execute("BEGIN IMMEDIATE")

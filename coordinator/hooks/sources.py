@@ -274,6 +274,8 @@ PROOFS: dict[str, Callable[[Headers, bytes, str], bool]] = {
 def _object(raw: bytes) -> Body:
     try:
         value = json.loads(raw)
+        if b"\\ud" in raw or b"\\uD" in raw:  # half a character that no text can hold
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise TriggerUnreadable(f"the body is not JSON: {error}") from None
     if not isinstance(value, dict):

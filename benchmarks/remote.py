@@ -127,6 +127,7 @@ def main() -> None:
         used = {what: ms for what, ms in row.items() if what != "wall"}
         parts = ", ".join(f"{what} {ms:.1f}" for what, ms in used.items())
         print(f"{place:<7} {row['wall']:7.1f} ms wall  {sum(used.values()):7.1f} ms CPU ({parts})")
+    print(f"without the tool servers: over {sum(used.values()) - used['tools']:.1f} ms CPU")
 
 
 if __name__ == "__main__":

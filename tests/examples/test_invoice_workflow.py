@@ -2,8 +2,13 @@
 
 import asyncio
 import copy
+import json
+import os
+import sqlite3
+import subprocess
 import sys
-from contextlib import chdir
+import time
+from contextlib import chdir, closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +19,7 @@ sys.path.insert(0, str(ROOT / "examples" / "invoice_triage"))
 import evaluate  # noqa: E402
 from generator.kinds import HOSTILE  # noqa: E402
 
+from coordinator.case_index import CaseIndex  # noqa: E402
 from coordinator.errors import GatewayRefused  # noqa: E402
 from coordinator.gateway_client import Access, GatewayClient  # noqa: E402
 from coordinator.session import open_session  # noqa: E402
@@ -123,3 +129,30 @@ def test_finance_decides_after_a_restart_and_nobody_else(result, environment):
     paid = [end.state["steps"]["pay"]["status"] for end in ends]
     assert paid == ["done", "done", "stopped"]
     assert [end.report.outcome for end in ends] == ["done", "done", "rejected"]
+
+
+def test_an_invoice_that_is_put_into_the_folder_is_paid_by_up_with_nobody_there(tmp_path):
+    evaluate.generate(tmp_path, SEED, honest=3, credits=0, each=0, hostile=0)
+    evaluate.lay_out(tmp_path)
+    truth = json.loads((tmp_path / "truth.json").read_text())
+    small = min(truth, key=lambda name: float(truth[name]["settled"]["amount"]))
+    for invoice in (tmp_path / "inbox").glob("*.pdf"):
+        invoice.rename(tmp_path / invoice.name)
+    own = {"POINTSMAN_HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
+    command = [evaluate.POINTSMAN, "up", "--port", "0", "--json"]
+    up = subprocess.Popen(
+        command, cwd=tmp_path, env=os.environ | own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert up.stdout is not None and up.stdout.readline()
+        (tmp_path / small).rename(tmp_path / "inbox" / small)
+        index, deadline = CaseIndex(tmp_path / "home"), time.monotonic() + 60
+        while [row.status for row in index.list()] != ["delivered"]:
+            assert time.monotonic() < deadline, index.list()
+            time.sleep(0.1)
+    finally:
+        up.terminate()
+        up.communicate(timeout=60)
+    with closing(sqlite3.connect(tmp_path / "erp.db")) as books:
+        [(amount,)] = books.execute("SELECT amount FROM payment").fetchall()
+    assert amount == truth[small]["settled"]["amount"] and index.list()[0].title == f"Invoice {small}"

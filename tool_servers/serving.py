@@ -100,7 +100,7 @@ def serve_http(
     servers: dict[str, ToolServer], port: int = 0, ready_fd: int | None = None, with_parent: bool = False
 ) -> None:
     """Serve over HTTP on loopback until stopped; one JSON line with the address goes to `ready_fd`."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so: TCP_NODELAY
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind(("127.0.0.1", port))

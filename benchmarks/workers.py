@@ -2,7 +2,7 @@
 
     python benchmarks/workers.py --cases 500 --workers 1,2,4 --kills 20
 
-Every case asks one specialist that makes five calls of 50 ms, one after the other, through one real gateway.
+Every case makes five calls of 50 ms, one after the other, each a step, through one real gateway.
 Throughput counts from the first case that runs to the last that ends. Then workers are killed with SIGKILL at
 random moments, each replaced by a new one, while a schedule opens a case every two seconds.
 """

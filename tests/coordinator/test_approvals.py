@@ -70,6 +70,10 @@ def test_an_action_cut_off_by_a_crash_is_not_done_again_without_a_new_word(works
     workspace.until(lambda: workspace.mends() == [1])
     first.send_signal(signal.SIGKILL)
     first.wait()
+    # The gateway sees the caller's connection end and cuts the call off; only then may the tool go on.
+    workspace.until(
+        lambda: '"cancelled"' in workspace.run("audit", "search", "--status", "cancelled", "--json").stdout
+    )
     workspace.open_door("mend-1")
 
     result = json.loads(workspace.run("cases", "resume", asked["case"], "--json").stdout)

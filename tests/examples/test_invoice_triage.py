@@ -24,11 +24,6 @@ ACCOUNT = "DE89370400440532013000"
 
 
 @pytest.fixture(scope="module")
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 def mailbox(tmp_path_factory):
     """A small mailbox of every kind, of a seed that nothing was tried on, and the truth about it."""
     out = tmp_path_factory.mktemp("mailbox")

@@ -1,4 +1,4 @@
-"""Both databases, for the tests of what is kept in them."""
+"""A tool server of the tests, and both databases for the tests of what is kept in them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +8,14 @@ import pytest
 
 from tests.databases import own_schema, run_name, start_server
 from tests.gateway.records import PLACES
+from tests.gateway.world import FakeServer, fake_server
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeServer]:
+    """A tool server of the test's own, which does as it is told."""
+    with fake_server(tmp_path / "fake") as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

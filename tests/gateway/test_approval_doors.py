@@ -26,11 +26,6 @@ META = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class World:
     """A gateway in front of one server, an agent that asks, and people who decide."""

@@ -14,11 +14,6 @@ pytestmark = pytest.mark.anyio
 ASK_TWO = Decision("request", (Rule("remediation-asks"), Rule("two", approvals=2)), policy="p2")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def rollback(**more: object) -> Call:
     return call(ROLLBACK, FIXER, service="orders", **more)
 

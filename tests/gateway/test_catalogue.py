@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,17 +25,6 @@ from tests.gateway.world import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeServer]:
-    with fake_server(tmp_path / "fake") as running:
-        yield running
 
 
 async def listed(app: App, endpoint: str = "") -> list[str]:

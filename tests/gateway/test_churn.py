@@ -29,11 +29,6 @@ TRUST = {"pin": "trust"}
 GOES = ("quarantined", "unknown_tool", "denied", "upstream_unavailable")  # what a call may be told instead
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def put(app: App, directory: Path, servers: dict[str, Any]) -> None:
     """Write the file, as an operator's editor does, and have it read."""
     (directory / "mcp.json").write_text(json.dumps({"mcpServers": servers}))

@@ -29,11 +29,6 @@ FOR_EVE = Subject("agent:logs", ("specialist",), ("user:eve", "agent:coordinator
 FOR_NOBODY = Subject("agent:logs", ("specialist",))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Guarded:
     """A tool server that keeps the Authorization header of each call and takes those it is told to take."""
 

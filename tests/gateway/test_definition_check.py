@@ -14,11 +14,6 @@ from tests.gateway.world import OPERATOR, app_with, call, fake_server, words
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize("definition", HOSTILE, ids=lambda d: json.dumps(d)[-60:])
 def test_every_kind_of_poison_is_marked(definition: dict[str, Any]) -> None:
     assert flags(definition, OTHERS, ["add"])

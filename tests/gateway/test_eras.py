@@ -72,11 +72,6 @@ for line in sys.stdin:
 )
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def entry(directory: Path, name: str, program: str, **ours: Any) -> dict[str, Any]:
     """A server that is this program."""
     path = directory / f"{name}.py"

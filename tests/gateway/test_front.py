@@ -20,11 +20,6 @@ MODERN = {
 ACCEPT = "application/json, text/event-stream"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
     with fake_server(tmp_path_factory.mktemp("fake")) as running:

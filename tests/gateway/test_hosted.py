@@ -30,11 +30,6 @@ SEARCH = {
 }
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def answered(**more: Any) -> dict[str, Any]:
     return {**MODEL, "asked": "c_1", "prompt": "p1", "status": "ok", **more}
 

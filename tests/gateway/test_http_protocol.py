@@ -16,11 +16,6 @@ from gateway.timers import Deadline, Timers
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def app(scope: Any, receive: Any, send: Any) -> None:
     """Answers as the path says."""
     body, kind = b"", scope["path"]

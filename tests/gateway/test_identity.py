@@ -30,11 +30,6 @@ pytestmark = pytest.mark.anyio
 SHIPPED = (ROOT / "gateway" / "defaults" / "policy" / "default.cedar").read_text()
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Any:
     with fake_server(tmp_path_factory.mktemp("fake")) as running:

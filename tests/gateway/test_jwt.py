@@ -31,11 +31,6 @@ ED = ed25519.Ed25519PrivateKey.generate()
 KEYS: dict[str, Any] = {"RS256": RSA, "ES256": EC, "EdDSA": ED}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def public(algorithm: str, key: Any = None, **more: Any) -> dict[str, Any]:
     """A JWK of the public half."""
     made = jwt.get_algorithm_by_name(algorithm).to_jwk((key or KEYS[algorithm]).public_key(), as_dict=True)

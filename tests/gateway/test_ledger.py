@@ -43,11 +43,6 @@ from tests.gateway.records import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_call_stands_as_intent_and_outcome_with_all_that_was_decided(home: Path) -> None:
     async with parts(home) as p:
         made = call(resource_type="pods")

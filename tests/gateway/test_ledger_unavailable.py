@@ -19,21 +19,10 @@ from gateway.app import App
 from gateway.errors import LedgerUnavailable
 from gateway.postgres import SESSION
 from tests.databases import run_name, start_server
-from tests.gateway.world import LOGS, FakeServer, app_with, call, code, fake_server, until, words
+from tests.gateway.world import LOGS, FakeServer, app_with, call, code, until, words
 
 pytestmark = pytest.mark.anyio
 Fault = Callable[[App], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeServer]:
-    with fake_server(tmp_path / "fake") as running:
-        yield running
 
 
 @contextmanager

@@ -49,11 +49,6 @@ def entry(directory: Path, name: str, era: dict[str, str], ttl: str) -> dict[str
     return {"command": sys.executable, "args": [str(path), name, ttl], "pointsman": {"pin": "trust"}}
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.mark.parametrize(
     "ttls, kept",
     [(["700", "90000"], 700), (["90000", "80000"], TTL_MS), (["90000", "0"], 0), (["null", "3000"], 3_000)],

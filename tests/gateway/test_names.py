@@ -18,11 +18,6 @@ FITS = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 ODD = ["", "_", "__", "-", ".", "a", "A", "b", "0", "ß", "é", "日", " ", "/", "x" * 30, "x" * 31, "y" * 64]
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def names(seed: int, count: int) -> Iterator[tuple[str, str]]:
     """Pairs of a server's name and a tool's, made of pieces that are likely to meet."""
     rolls = random.Random(seed)

@@ -15,11 +15,6 @@ from tests.gateway.records import ANA, LOGS, ROLLBACK, call, directly, parts, te
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_bodies_go_after_their_time_and_the_chain_stays_provable(home: Path) -> None:
     async with parts(home) as p:
         old, kept = call(n=1), call(n=1)

@@ -30,11 +30,6 @@ MAIL = tool("mail", "read", read_only=True, labels=("private", "untrusted"))
 NEWS = tool("news", "read", read_only=True, labels=("untrusted",))
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def fake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeServer]:
     with fake_server(tmp_path_factory.mktemp("fake")) as running:

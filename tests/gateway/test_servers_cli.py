@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,6 @@ from tests.gateway.world import (
     FakeServer,
     Home,
     environment,
-    fake_server,
     gateway,
     pointsman,
     words,
@@ -25,17 +23,6 @@ from tests.gateway.world import (
 )
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeServer]:
-    with fake_server(tmp_path / "fake") as running:
-        yield running
 
 
 def alone(tmp_path: Path) -> Home:

@@ -39,11 +39,6 @@ META = {
 NUMBERS = itertools.count(1)
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass
 class Pair:
     """Two gateways and the tool server behind both."""

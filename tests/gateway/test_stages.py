@@ -3,14 +3,13 @@
 import json
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.gateway.test_identity import bound, serving
-from tests.gateway.world import OPERATOR, FakeServer, app_with, call, fake_server
+from tests.gateway.world import OPERATOR, FakeServer, app_with, call
 
 pytestmark = pytest.mark.anyio
 
@@ -31,17 +30,6 @@ for line in sys.stdin:
     else:
         print(json.dumps({"jsonrpc": "2.0", "id": number, "error": error}), flush=True)
 """
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeServer]:
-    with fake_server(tmp_path / "fake") as running:
-        yield running
 
 
 async def unwelcome(scope: Any, receive: Any, send: Any) -> None:

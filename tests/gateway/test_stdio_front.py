@@ -34,11 +34,6 @@ MAIN = ("-c", "from coordinator.cli import main; main()")
 AGENT = ("--as", "agent:desktop", "--role", "specialist")
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     directory = tmp_path_factory.mktemp("stdio")

@@ -16,11 +16,6 @@ pytestmark = pytest.mark.anyio
 NUMBERS = "CREATE TABLE IF NOT EXISTS numbers (n INTEGER PRIMARY KEY)"
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def add(n: int):
     return lambda connection: connection.execute("INSERT INTO numbers VALUES (?)", (n,)).rowcount
 

@@ -18,11 +18,6 @@ from tests.gateway.world import LOGS, Running, app_with, call, fake_server, gate
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def get(running: Running, path: str, token: str = "") -> httpx2.Response:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with httpx2.AsyncClient(timeout=30) as http:

@@ -17,11 +17,6 @@ from tests.gateway.records import parts
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 async def test_a_token_says_whose_it_is_and_for_what(tmp_path: Path) -> None:
     async with parts(tmp_path) as p:
         token = await p.tokens.issue(

@@ -1,7 +1,7 @@
 """Two gateways on one PostgreSQL database: what one is told, the other knows."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -10,20 +10,9 @@ import pytest
 from gateway.app import App
 from gateway.canonical import digest
 from gateway.types import Call, Decision
-from tests.gateway.world import LOGS, OPERATOR, FakeServer, app_with, call, code, fake_server, words
+from tests.gateway.world import LOGS, OPERATOR, FakeServer, app_with, call, code, words
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
-def fake(tmp_path: Path) -> Iterator[FakeServer]:
-    with fake_server(tmp_path / "fake") as running:
-        yield running
 
 
 @asynccontextmanager

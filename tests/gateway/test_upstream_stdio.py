@@ -30,11 +30,6 @@ from tests.gateway.world import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 def script(directory: Path, text: str, **ours: Any) -> dict[str, Any]:
     """The entry of a server that is a script."""
     path = directory / "sick.py"

@@ -78,11 +78,6 @@ def truth() -> dict[str, Any]:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def gateway(person):
     """The gateway alone, as `pointsman gateway` starts it; its address."""
     with running_gateway(person) as address:

@@ -23,11 +23,6 @@ LOOK = {"tool_calls": [{"name": "logs__search", "arguments": {"text": "pool"}}]}
 KEY = "sk-very-secret-key"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

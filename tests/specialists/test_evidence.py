@@ -17,11 +17,6 @@ LOGS = "2 lines\n10:01 orders ERROR pool exhausted\n10:02 orders ERROR pool exha
 TASK = Task(id="t-1", case="c-1", specialist="mine", question="Why do orders fail?", seconds=20)
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 class Mine:
     """A specialist that does what the test gives it."""
 

@@ -33,11 +33,6 @@ providers = pytest.mark.parametrize("provider", list(HOSTED))
 everywhere = pytest.mark.parametrize("provider", ["compatible", *HOSTED])
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def key(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)

@@ -23,11 +23,6 @@ FOUND = Finding(task=JOB.id, specialist="logs", status="abstained", summary="Not
 
 
 @pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
-@pytest.fixture
 def ask(monkeypatch):
     """`await ask(agent)`: all events of a task given to a fake agent."""
     monkeypatch.setenv("POINTSMAN_SPECIALIST_TOKEN", "token-of-the-agent")

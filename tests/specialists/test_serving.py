@@ -39,11 +39,6 @@ class Looker:
         yield Finding(task=task.id, specialist="looker", status="found", summary="Seen.", claims=(claim,))
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @contextlib.asynccontextmanager
 async def served(allowed=HERE, token=TOKEN):
     """The looker over HTTP; gives its URL."""

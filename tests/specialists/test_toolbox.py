@@ -24,11 +24,6 @@ pytestmark = pytest.mark.anyio
 LOGS = "2 lines\n10:01 orders ERROR pool exhausted\n10:02 orders ERROR pool exhausted again"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 def toolbox(target, **more):
     return Toolbox(target, case="c-1", run="r-1", task="t-1", specialist="logs", **more)
 

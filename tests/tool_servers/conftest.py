@@ -8,11 +8,6 @@ from tests.tool_servers.making import a_world, make_recording
 from tool_servers.world import World
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Run in an empty directory, so that no file of this machine's user is read."""

@@ -31,11 +31,6 @@ TRUST = {"pin": "trust"}
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 
 
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @dataclass(frozen=True)
 class World:
     """A gateway with the servers behind it, and what they work on."""

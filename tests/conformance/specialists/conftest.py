@@ -23,11 +23,6 @@ ROOT = Path(__file__).parents[3]
 RECORDING = ROOT / "examples" / "incident_triage" / "recording"
 
 
-@pytest.fixture
-def anyio_backend():
-    return "asyncio"
-
-
 @asynccontextmanager
 async def shop(state):
     """The bundled tool servers on the bundled recording, behind a small gateway."""

@@ -28,7 +28,7 @@ class DurableQueue:
     def __init__(self, database: str, home: Path, executor: str, at_once: int, run: Run) -> None:
         self.executor, self._at_once, self._run = executor, at_once, run
         self._url = database or f"sqlite:///{home / 'engine.db'}"
-        self._queues: set[str] = set()
+        self._queues: dict[str, tuple[int | None, int | None]] = {}
         self._dbos: Any = None
 
     def start(self) -> None:
@@ -64,7 +64,7 @@ class DurableQueue:
 
     async def queue(self, name: str, *, at_once: int | None, tenant_at_once: int | None) -> None:
         """Make sure there is a queue, with limits over all workers: altogether, and for each tenant."""
-        if name in self._queues:
+        if self._queues.get(name) == (at_once, tenant_at_once):
             return
         mine = self._at_once or 1
         await self._dbos.register_queue_async(
@@ -75,21 +75,20 @@ class DurableQueue:
             polling_interval_sec=POLL_SECONDS,
             on_conflict="always_update" if self._at_once else "never_update",
         )
-        self._queues.add(name)
+        self._queues[name] = (at_once, tenant_at_once)
 
     async def put(
         self, queue: str, case: str, leg: int, *, priority: int, tenant: str, delay: float = 0
     ) -> None:
-        """Queue a leg; the same leg again is the same job."""
+        """Queue a leg; the same leg again is the same job. The smaller the priority, the earlier."""
         options: dict[str, Any] = {
             "workflow_name": JOB,
             "queue_name": queue,
             "workflow_id": job_id(case, leg),
             "app_version": VERSION,
             "priority": priority,
+            "queue_partition_key": tenant,
         }
-        if tenant:
-            options["queue_partition_key"] = tenant
         if delay:
             options["delay_seconds"] = delay
         await self._dbos.enqueue_workflow_with_options_async(options, case, leg)

@@ -7,19 +7,22 @@ holds a worker. The leg that is due is known by its number, so whoever queues it
 from __future__ import annotations
 
 import asyncio
+import heapq
+import itertools
 import logging
 import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from coordinator.cases import CaseRunner, Go
 from coordinator.durable import DurableQueue
-from coordinator.errors import CoordinatorError
+from coordinator.errors import CoordinatorError, UsageError
 from coordinator.settings import Limits
 from coordinator.types import CaseResult, Trigger
 from specialists.errors import SpecialistsError
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from langgraph.runtime import RunControl
 
     from coordinator.case_index import Legs, Wish
+    from coordinator.workflows.model import Workflow
 
 log = logging.getLogger("coordinator.engine")
 LOCAL = "local"  # the one worker of a SQLite file: what it left is its own after a restart
@@ -36,8 +40,11 @@ WISH_SECONDS = 0.5
 AGAIN_SECONDS = 15.0
 DRAIN_SECONDS = 25.0  # what a running step has to end in before it is cut off
 MOST_KEPT = 10_000  # cases looked through after a restart
-PRIORITIES = {"critical": 1, "page": 1, "high": 2, "error": 2, "warning": 3, "medium": 3}
-USUAL_PRIORITY = 4
+# by what a workflow file says, else by the severity of what opened the case; 1 is taken first
+PRIORITIES = {
+    "critical": 1, "page": 1, "high": 2, "error": 2, "warning": 3, "medium": 3, "normal": 4, "low": 5,
+}  # fmt: skip
+USUAL_PRIORITY = PRIORITIES["normal"]
 
 
 @dataclass
@@ -64,7 +71,7 @@ class Engine:
         self.name, self._runner, self._index = name, runner, runner.index
         self._lease, self._limits = lease, limits or Limits()
         self._shared = bool(runner.database)
-        self._room = asyncio.Semaphore(max(workers, 1))
+        self._room = Room(max(workers, 1))
         self._queue = DurableQueue(runner.database, runner.home, name, workers, self._leg)
         self._submitting: dict[str, asyncio.Task[None]] = {}
         self._running: dict[str, Running] = {}
@@ -101,20 +108,21 @@ class Engine:
             return
         leg = legs.ended + 1
         self._index.change(case, ("running", "stopped", "waiting"), "queued")
-        limits, tenant = self._limits, self._limits.tenant
-        name = f"cases-{opened.workflow}"
-        await self._queue.queue(
-            name, at_once=limits.workflow.get(opened.workflow), tenant_at_once=tenant or None
-        )
+        told, name = self._told(opened), f"cases-{opened.workflow}"
+        at_once = least(told and told.limits.at_once, self._limits.workflow.get(opened.workflow))
+        tenant_at_once = least(told and told.limits.tenant, self._limits.tenant)
+        await self._queue.queue(name, at_once=at_once, tenant_at_once=least(tenant_at_once, at_once))
         await self._queue.put(
-            name,
-            case,
-            leg,
-            priority=_priority(opened),
-            tenant=(opened.tenant or "none") if tenant else "",
-            delay=delay,
+            name, case, leg, priority=_priority(opened, told), tenant=opened.tenant or "none", delay=delay
         )
         self._index.queue_leg(case, leg)
+
+    def _told(self, opened: Trigger) -> Workflow | None:
+        """The workflow as its file is now; a case goes on without, since it carries the one it began with."""
+        try:
+            return self._runner.workflows.get(opened.workflow).workflow
+        except UsageError:
+            return None
 
     def recover(self, delay: Callable[[str], tuple[float, Callable[[], None]]]) -> list[str]:
         """Submit what an earlier process left; `delay` says after how long, and what to prepare."""
@@ -139,7 +147,8 @@ class Engine:
         assert here is not None
         self._claimed.add(here)
         try:
-            async with self._room:
+            opened = self._index.trigger(case)
+            async with self._room.place(_priority(opened, self._told(opened))):
                 return await self._begin(case, leg)
         finally:
             self._claimed.discard(here)
@@ -300,9 +309,50 @@ def _awaited(result: CaseResult) -> frozenset[str]:
     return frozenset(a.approval for wait in result.waiting for a in wait.actions if a.approval)
 
 
-def _priority(opened: Trigger) -> int:
-    """From 1, taken first; by severity."""
-    return PRIORITIES.get(opened.severity.lower(), USUAL_PRIORITY)
+def _priority(opened: Trigger, told: Workflow | None) -> int:
+    """From 1, taken first."""
+    named = told.priority if told and told.priority else opened.severity.lower()
+    return PRIORITIES.get(named, USUAL_PRIORITY)
+
+
+def least(*limits: int | None) -> int | None:
+    """The strictest of these limits; 0 and None are none."""
+    return min((limit for limit in limits if limit), default=None)
+
+
+class Room:
+    """Places for legs, of all queues together: the next goes to the most urgent, then the oldest."""
+
+    def __init__(self, places: int) -> None:
+        self._free, self._order = places, itertools.count()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+
+    @asynccontextmanager
+    async def place(self, priority: int) -> AsyncIterator[None]:
+        """Wait for a place and hold it; 1 is the most urgent."""
+        if self._free:
+            self._free -= 1
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            heapq.heappush(self._waiting, (priority, next(self._order), turn))
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if not turn.cancelled():
+                    self._leave()
+                raise
+        try:
+            yield
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        while self._waiting:
+            *_, turn = heapq.heappop(self._waiting)
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._free += 1
 
 
 def worker_name() -> str:

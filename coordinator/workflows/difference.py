@@ -29,6 +29,12 @@ WORDS = {
 }
 
 
+LIMITS = {
+    "at_once": "The number of its cases that run at once",
+    "tenant": "The number of its cases of one tenant that run at once",
+}
+
+
 def differences(old: Workflow, new: Workflow) -> list[str]:
     """Sentences, the most telling ones first; an empty list when nothing is done otherwise."""
     return [*_head(old, new), *_triggers(old, new), *_inputs(old, new), *_steps(old, new)]
@@ -39,6 +45,13 @@ def _head(old: Workflow, new: Workflow) -> Iterator[str]:
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"The workflow's {name.replace('_', ' ')} was {_told(before)} and is {_told(after)}."
+    if old.priority != new.priority:
+        was, now = (told or "by severity" for told in (old.priority, new.priority))
+        yield f"The priority of its cases was {was} and is {now}."
+    for name, words in LIMITS.items():
+        was, now = getattr(old.limits, name), getattr(new.limits, name)
+        if was != now:
+            yield f"{words} {_change(was or 'any number', now or 'any number')}."
 
 
 def _triggers(old: Workflow, new: Workflow) -> Iterator[str]:

@@ -366,6 +366,15 @@ AnyTrigger = Annotated[
 ]
 
 
+class CaseLimits(Part):
+    """How many cases of a workflow run at once, over all workers; a limit of the settings holds besides."""
+
+    at_once: Annotated[int, Field(ge=1)] | None = Field(default=None, description="cases of this workflow")
+    tenant: Annotated[int, Field(ge=1)] | None = Field(
+        default=None, description="cases of one tenant (`tenant` of a trigger) in this workflow"
+    )
+
+
 class Workflow(Part):
     """A workflow file."""
 
@@ -373,6 +382,10 @@ class Workflow(Part):
     name: str = Field(min_length=1, max_length=120)
     description: str = ""
     owner: str = Field(min_length=1, max_length=120, description="who answers for it")
+    priority: Literal["critical", "high", "normal", "low"] | None = Field(
+        default=None, description="whose cases come first; left out: by the severity of what opened each"
+    )
+    limits: CaseLimits = CaseLimits()
     triggers: tuple[AnyTrigger, ...] = ()
     inputs: dict[StepName, Input] = {}
     steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=MOST_STEPS)]

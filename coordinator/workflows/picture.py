@@ -38,6 +38,10 @@ def text(workflow: Workflow) -> str:
     lines = [f"{workflow.name} ({workflow.id}), owned by {workflow.owner}"]
     lines += [workflow.description.strip()] if workflow.description else []
     lines += [f"  begins with: {trigger_text(trigger)}" for trigger in workflow.triggers]
+    lines += [f"  priority: {workflow.priority}"] if workflow.priority else []
+    limits = workflow.limits
+    lines += [f"  at once: {limits.at_once} cases"] if limits.at_once else []
+    lines += [f"  at once of one tenant: {limits.tenant} cases"] if limits.tenant else []
     for name, each in workflow.inputs.items():
         lines.append(
             f"  needs: {name}, a {each.type}" + (f" ({each.description})" if each.description else "")

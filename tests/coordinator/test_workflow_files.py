@@ -85,6 +85,8 @@ def test_a_good_file_is_read_and_its_text_is_its_version():
         ("    deliver: report", "    gate: volum\n", 17, 11, "did you mean volume?"),
         ("path: inputs.file", "path: &a inputs.file, more: *a", 11, 1, "alias"),
         ("steps:", "steps: [", 9, 1, "no valid YAML"),
+        ("name: Pay", "name: Pay\npriority: urgent", 3, 11, "'urgent' is not one of 'critical', 'high'"),
+        ("name: Pay", "name: Pay\nlimits: {at_once: 0}", 3, 19, "greater than or equal to 1"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(old, new, line, column, says):
@@ -123,6 +125,14 @@ def test_a_change_is_told_in_sentences():
         "At told, what it waits for was match and is big.",
     ]
     assert differences(old, old) == []
+    limited = read_text(
+        GOOD.replace("name: Pay", "name: Pay\npriority: high\nlimits: {at_once: 4}"), "pay.yaml"
+    ).workflow
+    assert differences(old, limited) == [
+        "The priority of its cases was by severity and is high.",
+        "The number of its cases that run at once was any number and is 4.",
+    ]
+    assert "priority: high\n  at once: 4 cases" in text(limited)
 
 
 def test_an_event_opens_the_workflow_that_wants_it(tmp_path):

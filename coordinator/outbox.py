@@ -10,12 +10,14 @@ import asyncio
 import hashlib
 import json
 import logging
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from coordinator import deliveries, reminders
-from coordinator.database import Database
+from coordinator.case_index import ENDED
+from coordinator.database import Database, marks
 from coordinator.errors import CoordinatorError
 from coordinator.types import Outgoing, Report
 from specialists.errors import SpecialistsError
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("coordinator.outbox")
 LOOK_SECONDS = 1.0
+TRIM_SECONDS = 3600.0
+KEPT = timedelta(days=7)  # what was sent or given up, of cases that have ended; the ledger keeps its record
 HELD = timedelta(seconds=60)
 MOST = 20  # messages of one look, which are sent before others may take them
 BACK_OFF = tuple(timedelta(minutes=m) for m in (1, 5, 15, 60, 240, 720, 1440))  # before each further attempt
@@ -69,6 +73,14 @@ class Outbox:
         again = "UPDATE outbox SET at = ?, attempts = ?, held = '' WHERE key = ?"
         self._db.write(again, at.isoformat(), attempts, key)
 
+    def trim(self, now: datetime) -> int:
+        """Remove what became of messages long ago; nothing of a case that may still send it again."""
+        return self._db.write(
+            "DELETE FROM outbox WHERE state <> 'waiting' AND at < ? AND id NOT IN "
+            f"(SELECT id FROM cases WHERE status NOT IN ({marks(ENDED)}))",
+            *((now - KEPT).isoformat(), *ENDED),
+        )
+
     def waiting(self, case: str) -> list[Outgoing]:
         """What of a case is still to be sent."""
         query = f"SELECT {COLUMNS} FROM outbox WHERE id = ? AND state = 'waiting' ORDER BY at"
@@ -89,9 +101,13 @@ def _read(row: Any) -> Outgoing:
 
 async def go_on(runner: CaseRunner) -> None:
     """Go on sending what is due; every process that runs cases may do so."""
+    trimmed = float("-inf")
     while True:
         try:
             await send_due(runner, datetime.now(UTC))
+            if time.monotonic() - trimmed >= TRIM_SECONDS:
+                Outbox(runner.index.db).trim(datetime.now(UTC))
+                trimmed = time.monotonic()
         except (CoordinatorError, SpecialistsError) as error:
             log.warning("cannot send what is due, and try again: %s", error)
         await asyncio.sleep(LOOK_SECONDS)

@@ -37,6 +37,7 @@ from gateway.settings import Settings
 from gateway.store import Store
 from gateway.targets import Targets
 from gateway.throttle import Throttle
+from gateway.tidying import keep_tidy
 from gateway.tokens import Tokens
 from gateway.types import Subject
 from gateway.upstream import Upstream
@@ -156,6 +157,8 @@ async def open_app(settings: Settings, home: Path) -> AsyncIterator[App]:
         targets = Targets(catalogue, index)
         gateway = Gateway(settings, ledger, approvals, catalogue, targets, policy, redactor, sealer)
         await gateway.prepare()
+        if shared:
+            stack.push_async_callback(_ended, asyncio.create_task(keep_tidy(store, gateway.labels)))
         store.measure = gateway.meters.write
         if (gateway_tracing := tracing.begun()) is not None:
             gateway.tracing = gateway_tracing

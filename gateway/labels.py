@@ -75,6 +75,10 @@ class Labels:
         """Create the table that is shared with other gateways."""
         await self._ledger.store.prepare(SEEN)
 
+    def forget(self) -> None:
+        """Read what runs have seen from the ledger again."""
+        self._seen.forget()
+
     def check(self, subject: Subject, seen: Seen) -> Callable[[Writing], None]:
         """What finds, in the transaction of an intent, that the run has seen more at another gateway."""
         scope = scope_of(subject.run, subject.case, subject.id)

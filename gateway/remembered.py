@@ -35,6 +35,10 @@ class Remembered(Generic[T]):
             self._recent.popitem(last=False)
         return value
 
+    def forget(self) -> None:
+        """Read every value again when it is next asked for, but for those that somebody holds."""
+        self._recent.clear()
+
     async def _read(self, name: str, read: Callable[[], Awaitable[T]]) -> T:
         reading = self._reading.get(name)
         if reading is None:

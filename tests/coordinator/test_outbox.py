@@ -9,7 +9,7 @@ import pytest
 from coordinator.delivery import case_records
 from coordinator.errors import CoordinatorError
 from coordinator.gateway_client import Access, GatewayClient
-from coordinator.outbox import BACK_OFF, HELD, Outbox, _send, send_due
+from coordinator.outbox import BACK_OFF, HELD, KEPT, Outbox, _send, send_due
 from coordinator.workflows.commands import by_hand
 from tests.coordinator.test_delivered import deliver_to
 from tests.fakes.receivers import receiver
@@ -57,7 +57,13 @@ def test_a_report_goes_where_its_step_says_and_again_later_if_it_did_not_arrive(
         desk.status = 200
         assert await send_due(runner, now + BACK_OFF[0]) == []  # it was put off for longer
         [(_, state)] = await send_due(runner, now + BACK_OFF[0] + BACK_OFF[1])
-        assert state == "sent" and Outbox(runner.index.db).waiting(case) == []
+        outbox = Outbox(runner.index.db)
+        assert state == "sent" and outbox.waiting(case) == []
+        assert outbox.trim(now + KEPT) == 0
+        runner.index.update(case, "waiting")
+        assert outbox.trim(now + 2 * KEPT) == 0
+        runner.index.update(case, "delivered")
+        assert outbox.trim(now + 2 * KEPT) == 1
         return case, await steps_of(runner, case, "delivery")
 
     case, told = run(act)

@@ -1,31 +1,40 @@
 """Two gateways on one PostgreSQL database: what one is told, the other knows."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.app import App
 from gateway.canonical import digest
+from gateway.tidying import KEPT_SECONDS, tidy
 from gateway.types import Call, Decision
-from tests.gateway.world import LOGS, OPERATOR, FakeServer, app_with, call, code, words
+from tests.gateway.world import LOGS, OPERATOR, POLICY, FakeServer, app_with, call, code, words
 
 pytestmark = pytest.mark.anyio
+FLOW = f"""{POLICY}
+@id("kept in") @description("Whoever has read something private sends nothing out.")
+forbid (principal, action in [Action::"call", Action::"request"], resource)
+when {{ context.labels.contains("private") && resource.labels.contains("outward") }};
+"""
 
 
 @asynccontextmanager
 async def two(
-    tmp_path: Path, url: str, fake: FakeServer, pin: str = "trust"
+    tmp_path: Path, url: str, fake: FakeServer, pin: str = "trust", **more: Any
 ) -> AsyncIterator[tuple[App, App]]:
     """Two gateways with homes of their own."""
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
-    servers = {"fake": fake.entry(pin=pin)}
+    servers = {"fake": fake.entry(pin=pin, tools=more.pop("tools", {}))}
     async with (
-        app_with(tmp_path / "a", servers, database=url) as a,
-        app_with(tmp_path / "b", servers, database=url) as b,
+        app_with(tmp_path / "a", servers, database=url, **more) as a,
+        app_with(tmp_path / "b", servers, database=url, **more) as b,
     ):
         yield a, b
 
@@ -107,3 +116,30 @@ async def test_a_gateway_that_ends_has_its_open_calls_closed_by_another_and_no_o
         assert found is not None and found.status == "unknown"
         await a.ledger.outcome(made("under way"), {"content": []}, status="ok")
         assert (await b.ledger.verify())["ok"]
+
+
+async def test_what_they_told_each_other_is_removed_after_its_time_and_holds_all_the_same(
+    tmp_path: Path, postgres_url: str, fake: FakeServer
+) -> None:
+    more = {
+        "policy": FLOW,
+        "max_per_case": 3,
+        "tools": {"read": {"labels": ["private"]}, "many": {"labels": ["outward"]}},
+    }
+    async with two(tmp_path, postgres_url, fake, **more) as (a, b):
+
+        async def left() -> list[int]:
+            count = "SELECT (SELECT COUNT(*) FROM seen), (SELECT COUNT(*) FROM budgets)"
+            return list(await b.store.read(lambda c: c.execute(count).fetchone()))
+
+        bound = replace(LOGS, run="r", case="INC-1")
+        assert words(await call(b, bound, "fake__count")) == "1"
+        assert words(await call(a, bound, "fake__read", {"text": "r"})) == "read: r"
+        assert await left() == [1, 1]
+        await tidy(b.store, b.gateway.labels, time.time())
+        assert await left() == [1, 1]
+        await tidy(b.store, b.gateway.labels, time.time() + KEPT_SECONDS + 60)
+        assert await left() == [0, 0]
+        assert code(await call(b, bound, "fake__many")) == "denied"
+        assert words(await call(b, bound, "fake__count")) == "3"
+        assert code(await call(a, bound, "fake__count")) == "limit_exceeded"

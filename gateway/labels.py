@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import orjson
 
 from gateway.errors import LabelsGained
-from gateway.ledger import Ledger
+from gateway.ledger import OF_CASE, Ledger
 from gateway.remembered import Remembered
 from gateway.types import Subject
 from gateway.writing import Connection, Writing, before, seconds
@@ -125,7 +125,7 @@ def _past(connection: Connection, subject: Subject) -> Seen:
     """What the ledger says a run has seen: all of it in its case, else the last day's."""
     seen = Seen(0.0 if subject.case else DAY)
     seen.version = connection.told()  # first, so that what is told meanwhile is looked at again
-    of_case, values = ("case_id = ? AND", [subject.case]) if subject.case else ("", [])
+    of_case, values = (f"{OF_CASE} AND", [subject.case]) if subject.case else ("", [])
     first = 0 if subject.case else before(connection, time.time() - DAY)
     rows = connection.execute(
         f"SELECT time, record FROM records WHERE {of_case} seq > ? AND kind = 'outcome' AND record LIKE ?",

@@ -59,7 +59,10 @@ FIELDS = frozenset(
 # What an outcome that a crash has cut off takes from its intent.
 INHERITED = "subject chain roles run case task token verb tool server key".split()  # noqa: SIM905
 INLINE = 1_000  # a body up to so many bytes lies beside its record, a larger one among the blobs, packed
+# Written out, so that the indexes of steps, of a case and of a call are used: a parameter might be anything.
 STEPS = "kind = 'step'"
+OF_CASE = "case_id = ? AND case_id <> ''"
+OF_CALL = "call = ? AND call <> ''"
 FINAL = ("running", "ok", "error")  # under these a key belongs to its call for good
 NOTHING = ("", None, [], ())  # what a record leaves out
 PAGE = 500
@@ -389,20 +392,19 @@ class Ledger:
     ) -> dict[str, Any]:
         """Records that match, oldest first, and where to go on; `newest` starts from the end instead."""
         wanted = {
-            "case_id": case,
             "subject": subject,
             "tool": tool,
             "kind": kind,
             "verdict": verdict,
-            "call": call,
         }
         member = self.store.database.member
         inside = {"code": code, "status": status, "control": control, "about": about}
-        conditions = {f"{column} = ?": value for column, value in wanted.items()}
+        conditions = {OF_CASE: case, OF_CALL: call}
+        conditions |= {f"{column} = ?": value for column, value in wanted.items()}
         conditions |= {f"{member('record', name)} = ?": value for name, value in inside.items()}
         conditions |= {"time >= ?": since, "time < ?": until}
         clauses = [condition for condition, value in conditions.items() if value]
-        clauses += [STEPS] if kind == "step" else []  # written out, so that the index of steps is used
+        clauses += [STEPS] if kind == "step" else []
         values = [value for value in conditions.values() if value]
         limit = max(1, min(int(limit), 1000))
         query = (
@@ -422,7 +424,7 @@ class Ledger:
 
         def job(connection: Connection) -> dict[str, Any] | None:
             rows = connection.execute(
-                "SELECT seq, hash, record FROM records WHERE call = ? ORDER BY seq", (call,)
+                f"SELECT seq, hash, record FROM records WHERE {OF_CALL} ORDER BY seq", (call,)
             ).fetchall()
             if not rows:
                 return None
@@ -449,7 +451,7 @@ class Ledger:
         fields = [(name, BODIES[name]) for name in bodies]
 
         def page(connection: Connection, start: int) -> list[dict[str, Any]]:
-            of, values = (" AND case_id = ?", (case,)) if case else ("", ())
+            of, values = (f" AND {OF_CASE}", (case,)) if case else ("", ())
             rows = connection.execute(
                 f"SELECT seq, hash, record FROM records WHERE seq > ?{of} ORDER BY seq LIMIT ?",
                 (start, *values, PAGE),
@@ -580,7 +582,7 @@ def read_body(connection: Connection, seq: int, name: bytes) -> bytes | None:
 
 def _result_of(connection: Connection, call: str, name: bytes) -> bytes | None:
     row = connection.execute(
-        "SELECT seq FROM records WHERE call = ? AND kind = 'outcome' ORDER BY seq DESC LIMIT 1", (call,)
+        f"SELECT seq FROM records WHERE {OF_CALL} AND kind = 'outcome' ORDER BY seq DESC LIMIT 1", (call,)
     ).fetchone()
     return read_body(connection, row[0], name) if row else None
 

@@ -12,7 +12,7 @@ import orjson
 
 from gateway.errors import BudgetSpent, Refusal
 from gateway.labels import DAY
-from gateway.ledger import Ledger
+from gateway.ledger import OF_CASE, Ledger
 from gateway.remembered import Remembered
 from gateway.settings import Settings
 from gateway.types import Call, Subject, Tool
@@ -177,7 +177,7 @@ def _charge(connection: Writing, subject: Subject, most: int) -> None:
 def _past(connection: Connection, subject: Subject) -> Spent:
     """The calls that stand in the ledger: all of a case, else of the last day's part of a run."""
     if subject.case:
-        query = "SELECT COUNT(*) FROM records WHERE case_id = ? AND kind = 'intent'"
+        query = f"SELECT COUNT(*) FROM records WHERE {OF_CASE} AND kind = 'intent'"
         return Spent(connection.execute(query, (subject.case,)).fetchone()[0])
     rows = connection.execute(
         "SELECT record FROM records WHERE seq > ? AND case_id = '' AND kind = 'intent'",

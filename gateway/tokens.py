@@ -23,6 +23,7 @@ CREATE TABLE IF NOT EXISTS tokens (
     id TEXT PRIMARY KEY, hash TEXT NOT NULL UNIQUE, subject TEXT NOT NULL, roles TEXT NOT NULL,
     chain TEXT NOT NULL, case_id TEXT NOT NULL, run TEXT NOT NULL, task TEXT NOT NULL,
     issued REAL NOT NULL, expires REAL, issued_by TEXT NOT NULL, revoked REAL);
+CREATE INDEX IF NOT EXISTS tokens_expires ON tokens (expires);
 """
 
 SHORT_SECONDS = 900.0  # of a token that an agent issues without saying for how long

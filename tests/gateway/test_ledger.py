@@ -8,6 +8,7 @@ import random
 import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from gateway.canonical import canonical
 from gateway.checkpoints import Checkpoints
 from gateway.errors import KeyTaken, LedgerError, Refusal
+from gateway.labels import Labels
 from gateway.ledger import Ledger
+from gateway.limits import Limits
 from gateway.redaction import Redactor
+from gateway.settings import load
+from gateway.sqlite import Sqlite, SqliteConnection
 from gateway.store import Store
 from gateway.types import Rule, Subject
 from gateway.writing import Connection, Writing
@@ -107,6 +112,44 @@ async def test_records_are_found_by_what_they_are_about(home: Path) -> None:
         assert (len(page["records"]), page["next"]) == (4, 4)
         assert [r["seq"] for r in (await p.ledger.search(after=9, limit=4))["records"]] == [10, 11]
         assert [r["seq"] for r in (await p.ledger.search(newest=True, limit=2))["records"]] == [10, 11]
+
+
+class Counting(Sqlite):
+    """A SQLite file that counts, in hundreds, the instructions its statements take."""
+
+    taken = 0
+
+    def connect(self, *, readonly: bool = False) -> SqliteConnection:
+        connection = super().connect(readonly=readonly)
+        connection.set_progress_handler(self._count, 100)
+        return connection
+
+    def _count(self) -> None:
+        self.taken += 1
+
+
+async def test_what_is_known_of_one_case_or_call_is_found_without_reading_the_rest(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.database = counting = Counting(tmp_path / "ledger.db")
+    async with store:
+        ledger = await Ledger(store, Redactor()).prepare()
+        gets = [call(key=f"k{n}", n=n) for n in range(400)]
+        await asyncio.gather(*(ledger.intent(one, GO) for one in gets))
+        await asyncio.gather(*(ledger.outcome(one, text("fine"), status="ok") for one in gets))
+        await ledger.append("step", ANA, case="case-2", step="plan")
+        last, stranger = gets[-1], Subject("agent:logs", case="case-2", run="run-2")
+        await store.read(lambda c: c.execute("SELECT 1").fetchall())
+
+        counting.taken = 0
+        assert len((await ledger.search(case="case-2"))["records"]) == 1
+        assert len((await ledger.search(call=last.id))["records"]) == 2
+        assert [r["case"] async for r in ledger.export(case="case-2")] == ["case-2"]
+        assert (await ledger.show(last.id) or {})["text"] == "fine"
+        replay = await ledger.find_key(last.subject, last.key)
+        assert replay is not None and replay.result == text("fine")
+        assert (await Labels(ledger).of(stranger)).labels() == frozenset()
+        await Limits(load(max_per_case=5), ledger).spend(replace(last, subject=stranger))
+        assert counting.taken < 5  # to look through 800 records even once takes more
 
 
 async def test_steps_are_found_by_what_they_are_about(home: Path) -> None:

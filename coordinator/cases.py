@@ -139,7 +139,14 @@ class CaseRunner:
     @asynccontextmanager
     async def gateway(self, case: str) -> AsyncIterator[GatewayClient]:
         """The gateway as the coordinator uses it for one case."""
-        async with GatewayClient(self.access, self.access.coordinator, case=case, pool=self._pool) as client:
+        client = GatewayClient(
+            self.access,
+            self.access.coordinator,
+            case=case,
+            pool=self._pool,
+            renewed=lambda: self.access.coordinator,
+        )
+        async with client:
             yield client
 
     @asynccontextmanager

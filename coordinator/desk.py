@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -43,10 +44,11 @@ class Desk:
     tell: Callable[[Progress], None] = ignore
 
     @asynccontextmanager
-    async def hand(self, step: str) -> AsyncIterator[Toolbox]:
+    async def hand(self, step: str, seconds: float) -> AsyncIterator[Toolbox]:
         """The toolbox of a step that calls a tool: as the workflow's own agent, with a token for the step."""
         agent, task = f"agent:{self.workflow}", f"{self.case}/{step}"
-        token = await self.gateway.issue_token(agent, "workflow", run=self.run, task=task)
+        lives = _lives(seconds)
+        token = await self.gateway.issue_token(agent, "workflow", run=self.run, task=task, seconds=lives)
         toolbox = Toolbox(
             self.access.url,
             token=token,
@@ -60,9 +62,9 @@ class Desk:
             yield toolbox
 
     @asynccontextmanager
-    async def toolbox(self, specialist: str, task: str) -> AsyncIterator[Toolbox]:
+    async def toolbox(self, specialist: str, task: str, seconds: float = 0.0) -> AsyncIterator[Toolbox]:
         """A toolbox for one specialist and one task, with a token that serves nothing else."""
-        lives = max(SPECIALIST_TOKEN_SECONDS, int(self.seconds) + 60)  # it must not end before the deadline
+        lives = _lives(seconds or self.seconds)
         token = await self.gateway.issue_token(
             f"agent:{specialist}", ROLE, run=self.run, task=task, seconds=lives
         )
@@ -77,6 +79,11 @@ class Desk:
         )
         async with toolbox:
             yield toolbox
+
+
+def _lives(seconds: float) -> int:
+    """The life of a token, which must not end before the deadline; the gateway gives an hour at most."""
+    return max(SPECIALIST_TOKEN_SECONDS, math.ceil(seconds) + 60)
 
 
 def words(value: Any, limit: int = 120) -> str:

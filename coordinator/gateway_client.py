@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -38,6 +39,7 @@ class GatewayClient:
     case: str = ""
     pool: Pool | None = None
     on_progress: Listener | None = None
+    renewed: Callable[[], str] | None = None  # the token to go on with once `token` is refused
     _writes: Toolbox = field(init=False)
     _reads: Toolbox = field(init=False)
 
@@ -54,6 +56,7 @@ class GatewayClient:
             task=task,
             on_progress=self.on_progress,
             pool=self.pool,
+            renewed=self.renewed,
         )
 
     async def __aenter__(self) -> Self:

@@ -52,7 +52,8 @@ async def _investigate(task: Task, step: str, desk: Desk) -> Finding:
 async def _asked(task: Task, desk: Desk) -> Finding:
     finding: Finding | None = None
     try:
-        async with asyncio.timeout(task.seconds), desk.toolbox(task.specialist, task.id) as toolbox:
+        opened = desk.toolbox(task.specialist, task.id, task.seconds)
+        async with asyncio.timeout(task.seconds), opened as toolbox:
             async for event in investigate_checked(desk.roster.specialist(task.specialist), task, toolbox):
                 if isinstance(event, Progress):
                     desk.tell(event)

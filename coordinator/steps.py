@@ -36,7 +36,8 @@ async def call(job: dict[str, Any], desk: Desk) -> dict[str, Any]:
 async def _tried(job: dict[str, Any], desk: Desk) -> StepRecord:
     retry = Retry.model_validate(job["retry"]) if job.get("retry") else Retry(attempts=1)
     wait = retry.wait.total_seconds()
-    async with desk.hand(job["step"]) as toolbox:
+    waits = sum(wait * retry.grow**n for n in range(retry.attempts - 1))
+    async with desk.hand(job["step"], retry.attempts * job["seconds"] + waits) as toolbox:
         toolbox.seconds = job["seconds"]
         for attempt in range(1, retry.attempts + 1):
             try:

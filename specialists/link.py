@@ -83,11 +83,22 @@ class Pool:
 
 
 class Link:
-    """A connection to one MCP target with one token; it opens when first needed and reopens when lost."""
+    """A connection to one MCP target; it opens when first needed and reopens when lost.
 
-    def __init__(self, target: Any, token: str = "", pool: Pool | None = None, patience: float = 2.0) -> None:
+    It has one token, and the one that `renewed` gives instead once that is refused.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        token: str = "",
+        pool: Pool | None = None,
+        patience: float = 2.0,
+        renewed: Callable[[], str] | None = None,
+    ) -> None:
         self._target = target
         self._token = token
+        self._renewed = renewed
         self._pool = pool
         self._spoken = pool.spoken if pool else {}
         self._patience = patience
@@ -109,7 +120,7 @@ class Link:
                 if self._answered(error):
                     raise
                 await self._drop(held)
-                if self._status in (401, 403):
+                if self._status in (401, 403) and (last or not self._newer(held.token)):
                     raise self._token_refused() from error
                 if last:
                     raise GatewayLost(
@@ -141,13 +152,15 @@ class Link:
             until, pause = clock() + self._patience, 0.05
             while True:
                 self._status = 0
-                held = _Held(self._client())
+                held = _Held(self._client(), self._token)
                 try:
                     await held.open()
                     self._held = held
                     return held
                 except LOST as error:
                     if self._status in (401, 403):
+                        if self._newer(held.token):
+                            continue
                         raise self._token_refused() from error
                     if clock() + pause > until:
                         raise GatewayLost(
@@ -166,6 +179,11 @@ class Link:
         if self._held is held:
             self._held = None
         await held.close()
+
+    def _newer(self, refused: str) -> bool:
+        """Whether there is another token than the one that was refused."""
+        self._token = self._renewed() if self._renewed else self._token
+        return self._token != refused
 
     def _token_refused(self) -> TokenRefused:
         return TokenRefused(
@@ -216,6 +234,7 @@ class _Direct:
     alive = True
 
     def __init__(self, url: str, token: str, pool: Pool, version: str) -> None:
+        self.token = token
         self.posts = Posts(url, token, pool.lent, CONNECT_SECONDS)
         self.session = session_on(self.posts, version, ABOUT, elicitation_callback=_leave_it_to_a_person)
 
@@ -226,8 +245,8 @@ class _Direct:
 class _Held:
     """One connection's life: a task enters the client, waits for the word to close, and leaves."""
 
-    def __init__(self, entering: Any) -> None:
-        self._entering = entering
+    def __init__(self, entering: Any, token: str) -> None:
+        self._entering, self.token = entering, token
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.client: Client

@@ -115,11 +115,12 @@ class Toolbox:
     seconds: float = 30.0  # deadline of one call
     patience: float = 2.0  # how long to keep trying to reconnect
     pool: Pool | None = None
+    renewed: Callable[[], str] | None = None  # the token to go on with once `token` is refused
     results: dict[str, ToolResult] = field(default_factory=dict, init=False)  # by call id
     calls: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
-        self._link = Link(self.target, self.token, self.pool, self.patience)
+        self._link = Link(self.target, self.token, self.pool, self.patience, self.renewed)
         self._made: Counter[str] = Counter()
         self._listeners: list[Listener] = [self.on_progress] if self.on_progress else []
 

@@ -77,9 +77,13 @@ def test_tokens_are_renewed_before_they_end(workspace, run, monkeypatch):
 
     async def act(runner, _):
         first = runner.access
-        async with asyncio.timeout(60):
+        async with runner.gateway("INC-LONG") as leg, asyncio.timeout(60):
+            await leg.record_step("plan", {"n": 1})
             while runner.access == first or await accepted(first):  # noqa: ASYNC110 (the gateway ends it)
                 await asyncio.sleep(0.1)
+            # a leg that outlives its token goes on with the next one
+            told = [leg.record_step("plan", {"n": n}) for n in (2, 3)]
+            await asyncio.gather(*told)
         assert await accepted(runner.access)
         assert await runner.pending() == frozenset()
 

@@ -52,10 +52,13 @@ class FakeAgent:
                     {
                         "url": self.more.get("url", f"{request.base_url}rpc"),
                         "protocolBinding": "JSONRPC",
-                        "protocolVersion": "1.0",
+                        "protocolVersion": self.more.get("version", "1.0"),
                     }
                 ],
-                "capabilities": {"streaming": True, "extensions": [extension] if self.specialist else []},
+                "capabilities": {
+                    "streaming": self.more.get("streaming", True),
+                    "extensions": [extension] if self.specialist else [],
+                },
                 "skills": [],
                 "defaultInputModes": ["text/plain"],
                 "defaultOutputModes": ["text/plain"],
@@ -73,6 +76,8 @@ class FakeAgent:
             return self._answer(body, task("CANCELED"))
         if body["method"] == "GetTask":
             return self._answer(body, self.stored or task("WORKING"))
+        if body["method"] == "SendMessage":
+            return self._answer(body, {"task": task("WORKING")})
         turn = self.script[min(self._turn, len(self.script) - 1)]
         self._turn += 1
         if isinstance(turn, dict) and "error" in turn:

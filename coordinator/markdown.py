@@ -58,6 +58,7 @@ def _stepwise(report: Report) -> list[str]:
         _section("What it is about", about),
         _section("Steps", _steps(report)),
         _section("Doubts", _doubts(report)),
+        _section("Approvals", _approvals(report)),
     ]
 
 
@@ -182,7 +183,11 @@ def _approvals(report: Report) -> list[str]:
 
 
 def _reason(agreed: Agreed | None) -> str:
-    return f": {one_line(agreed.reason)}" if agreed and agreed.reason else ""
+    """By which rules, and with what words, somebody decided."""
+    if agreed is None:
+        return ""
+    rules = f" (may by {', '.join(agreed.rules)})" if agreed.rules else ""
+    return rules + (f": {one_line(agreed.reason)}" if agreed.reason else "")
 
 
 def _data(report: Report) -> list[str]:

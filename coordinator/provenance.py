@@ -72,4 +72,5 @@ def _agreed(record: Record) -> Agreed:
         status=str(record.get("status") or record["kind"]),
         by=str(record["subject"]) if decided else "",
         reason=str(body.get("reason") or "") if decided else "",
+        rules=tuple(body.get("allowed_by") or ()),
     )

@@ -173,6 +173,7 @@ class Agreed(Value):
     status: str
     by: str = ""
     reason: str = ""
+    rules: tuple[str, ...] = ()  # by which the last who decided may
 
 
 class Provenance(Value):

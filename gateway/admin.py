@@ -16,7 +16,7 @@ from gateway.governance import BY_KIND, ROLES, check_approver, explained, shown
 from gateway.pins import difference
 from gateway.servers_file import ServerEntry
 from gateway.tokens import Wish, within
-from gateway.types import Subject, Tool
+from gateway.types import Decision, Subject, Tool
 
 if TYPE_CHECKING:
     from gateway.app import App
@@ -419,20 +419,20 @@ class Admin:
     async def _grant_approval(
         self, caller: Caller, id: str, reason: str, edit: dict[str, Any] | None = None
     ) -> dict[str, Any]:
-        await self._check_approver(caller, id, "grant")
-        return as_dict(await self._app.approvals.grant(id, caller.subject, reason, edit))
+        allowed = await self._check_approver(caller, id, "grant")
+        return as_dict(await self._app.approvals.grant(id, caller.subject, reason, edit, allowed))
 
     async def _pass_checkpoint(self, caller: Caller, step: str, **_: Any) -> dict[str, Any]:
         return {"passed": step, "by": caller.subject.id}
 
     async def _deny_approval(self, caller: Caller, id: str, reason: str) -> dict[str, Any]:
-        await self._check_approver(caller, id, "deny")
-        return as_dict(await self._app.approvals.deny(id, caller.subject, reason))
+        allowed = await self._check_approver(caller, id, "deny")
+        return as_dict(await self._app.approvals.deny(id, caller.subject, reason, allowed))
 
-    async def _check_approver(self, caller: Caller, id: str, verb: str) -> None:
+    async def _check_approver(self, caller: Caller, id: str, verb: str) -> Decision:
         asked = await self._app.approvals.show(id)
         policy, environment = self._app.gateway.policy, self._app.settings.environment
-        check_approver(policy, caller.subject, verb, asked, self._tool(asked.tool), environment)
+        return check_approver(policy, caller.subject, verb, asked, self._tool(asked.tool), environment)
 
     def _tool(self, public: str) -> Tool | None:
         return next((t for t in self._app.catalogue.approved() if t.public == public), None)

@@ -47,6 +47,9 @@ EDITABLE: dict[str, tuple[type, ...]] = {
 }
 
 
+ALLOWED = Decision("call")  # where no policy was asked whether somebody may decide
+
+
 class Approvals:
     """Keeps what waits for a person, and what the person said."""
 
@@ -117,20 +120,33 @@ class Approvals:
         return min(timedelta(seconds=asked), LONGEST) if asked else self._expiry
 
     async def grant(
-        self, approval: str, by: Subject, reason: str, edit: dict[str, Any] | None = None
+        self,
+        approval: str,
+        by: Subject,
+        reason: str,
+        edit: dict[str, Any] | None = None,
+        allowed: Decision = ALLOWED,
     ) -> Approval:
         """Consent, under the approver's own name; the call itself still has to be made.
 
         With a checkpoint's consent may come the fields that the person changes; ApprovalError for any other.
+        `allowed` is by which rules of which policy the approver may decide.
         """
-        return await self._decide(approval, by, "granted", reason, self._ledger.redactor.clean(edit or {}))
+        clean = self._ledger.redactor.clean(edit or {})
+        return await self._decide(approval, by, "granted", reason, allowed, clean)
 
-    async def deny(self, approval: str, by: Subject, reason: str) -> Approval:
+    async def deny(self, approval: str, by: Subject, reason: str, allowed: Decision = ALLOWED) -> Approval:
         """Refuse consent; the same call stays refused until this denial expires."""
-        return await self._decide(approval, by, "denied", reason)
+        return await self._decide(approval, by, "denied", reason, allowed)
 
     async def _decide(
-        self, approval: str, by: Subject, status: str, reason: str, edit: dict[str, Any] | None = None
+        self,
+        approval: str,
+        by: Subject,
+        status: str,
+        reason: str,
+        allowed: Decision,
+        edit: dict[str, Any] | None = None,
     ) -> Approval:
         reason = " ".join(reason.split())
         if not reason or len(reason) > REASON:
@@ -150,20 +166,24 @@ class Approvals:
                     "if it is still needed, the call has to be made again"
                 )
             _check_edit(asked, edit or {})
-            decided = replace(self._decided(asked, by, status, reason), edit={**asked.edit, **(edit or {})})
+            decided = self._decided(asked, by, status, reason, allowed)
+            decided = replace(decided, edit={**asked.edit, **(edit or {})})
             _update(connection, decided)
             kind = "grant" if status == "granted" else "approval"
-            append_record(connection, kind, self._facts(by, decided))
+            append_record(connection, kind, self._facts(by, decided, allowed))
             return decided
 
         return await self._store.write(job)
 
-    def _decided(self, asked: Approval, by: Subject, status: str, reason: str) -> Approval:
+    def _decided(self, asked: Approval, by: Subject, status: str, reason: str, allowed: Decision) -> Approval:
         """The approval after this person's word; it waits on while more persons have to agree."""
         moment = datetime.now(UTC)
         decided = replace(asked, decided_by=by.id, reason=reason)
         if status == "granted":
-            decided = replace(decided, grants=(*asked.grants, Grant(by.id, reason, _time(moment))))
+            decided = replace(
+                decided,
+                grants=(*asked.grants, Grant(by.id, reason, _time(moment), allowed.told.get("rules", ()))),
+            )
             if len(decided.grants) < asked.needed:
                 return decided
         expires = max(asked.expires, _time(moment + self._expiry))
@@ -212,7 +232,7 @@ class Approvals:
 
         return await self._store.read(job)
 
-    def _facts(self, by: Subject, approval: Approval) -> dict[str, Any]:
+    def _facts(self, by: Subject, approval: Approval, allowed: Decision = ALLOWED) -> dict[str, Any]:
         return self._ledger.shaped(
             by,
             case=approval.case,
@@ -226,6 +246,8 @@ class Approvals:
             reason=approval.reason,
             agreed=[grant.by for grant in approval.grants],
             needed=approval.needed,
+            policy=allowed.policy,
+            **({"allowed_by": allowed.told["rules"]} if allowed.rules else {}),
             **({"edit": approval.edit} if approval.edit else {}),
         )
 
@@ -335,7 +357,7 @@ def _detail(asked: Approval) -> str:
         "arguments": asked.arguments,
         "rules": [[r.id, r.description, r.advice, r.where, r.approvals] for r in asked.rules],
         "needed": asked.needed,
-        "grants": [[grant.by, grant.reason, grant.time] for grant in asked.grants],
+        "grants": [[g.by, g.reason, g.time, g.rules] for g in asked.grants],
         "claim": asked.claim,
         "edit": asked.edit,
     }
@@ -369,7 +391,7 @@ def _approval(row: Any) -> Approval:
         requested=requested,
         expires=expires,
         needed=more.get("needed", 1),
-        grants=tuple(Grant(*grant) for grant in more.get("grants", ())),
+        grants=tuple(Grant(*told[:3], tuple(*told[3:])) for told in more.get("grants", ())),
         claim=more.get("claim", {}),
         edit=more.get("edit", {}),
         decided_by=by,

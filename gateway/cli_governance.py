@@ -352,7 +352,8 @@ def _approval_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found.get("needed", 1) > 1:
         yield "needs", f"{found['needed']} persons, {len(found['grants'])} agreed"
     for grant in found.get("grants", ()):
-        yield "granted", f"by {grant['by']} at {grant['time']}: {grant['reason']}"
+        may = f", who may by {', '.join(grant['rules'])}" if grant.get("rules") else ""
+        yield "granted", f"by {grant['by']}{may}, at {grant['time']}: {grant['reason']}"
     if found["status"] == "denied":
         yield "denied", f"by {found['decided_by']}: {found['reason']}"
     if found.get("call"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway import servers_file
-from gateway.approvals import Approvals, as_dict, is_redacted, requester
+from gateway.approvals import ALLOWED, Approvals, as_dict, is_redacted, requester
 from gateway.catalogue import OPERATOR
 from gateway.checkpoints import Checkpoints
 from gateway.errors import ApprovalError, LedgerUnavailable, UsageError
@@ -183,10 +183,11 @@ class Desk:
             asked = await records.approvals.show(approval)
             tools = await self._tools(records)
             policy = Policy.load(directory(self.settings.policy), tools.values(), labels=self.labels())
-            check_approver(policy, by, verb, asked, tools.get(asked.tool), self.settings.environment)
+            environment = self.settings.environment
+            allowed = check_approver(policy, by, verb, asked, tools.get(asked.tool), environment)
             if verb == "deny":
-                return as_dict(await records.approvals.deny(approval, by, reason))
-            return as_dict(await records.approvals.grant(approval, by, reason, edit))
+                return as_dict(await records.approvals.deny(approval, by, reason, allowed))
+            return as_dict(await records.approvals.grant(approval, by, reason, edit, allowed))
 
     # -- policy ------------------------------------------------------------------------------------
 
@@ -291,11 +292,11 @@ def _needs(policy: Policy, decision: Decision, tool: Tool) -> Iterator[str]:
 
 def check_approver(
     policy: Policy, by: Subject, verb: str, asked: Approval, tool: Tool | None, environment: str
-) -> None:
-    """Refuse whoever policy does not name as one who may decide about this call: grant it, or deny it."""
+) -> Decision:
+    """By which rules somebody may grant or deny a call; ApprovalError for whoever policy does not name."""
     if tool is None:
         if verb == "deny":
-            return
+            return ALLOWED
         raise ApprovalError(
             f"{asked.tool} is no approved tool any more: approval {asked.id} can only be denied"
         )
@@ -309,6 +310,7 @@ def check_approver(
     decision = policy.may_approve(by, tool, asked.arguments, requester(asked), context)
     if decision.verdict != "call":
         raise ApprovalError(f"{by.id} may not approve {tool.public}: {why_not(decision)}")
+    return decision
 
 
 async def shown(asked: Approval, tool: Tool | None, ledger: Ledger) -> dict[str, Any]:

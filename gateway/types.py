@@ -135,11 +135,12 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """That one person agreed: who, why, when."""
+    """That one person agreed: who, why, when, and by which rules the person may."""
 
     by: str
     reason: str
     time: str
+    rules: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,6 +68,8 @@ def test_a_case_halted_at_a_checkpoint_outlives_everything_and_goes_on_when_some
         assert third.wait(60) == 0, third.stderr.read()
         [agreed] = index.report(case).provenance.approvals
         assert agreed.approval == asked["id"] and index.in_queue() == set()
+        may = ", ".join(agreed.rules)
+        assert may and f"(may by {may}): it may be looked at" in index.report_text(case, "md")
     assert workspace.looks() == [1, 2]
     assert workspace.run("audit", "verify").returncode == 0
 

@@ -111,6 +111,9 @@ async def test_of_a_hundred_callers_on_one_approval_exactly_one_runs(tmp_path: P
         assert len(again) <= 1  # whoever came later waits on one new approval
         records = [json.loads(r) for r in pointsman(running, "audit", "export").stdout.splitlines()]
         assert len([r for r in records if r["kind"] == "intent" and r["tool"] == "fake__write"]) == 1
+        [grant] = [r for r in records if r["kind"] == "grant"]
+        assert (grant["subject"], grant["rules"]) == ("user:ana", ["writers-ask"])
+        assert grant["body"]["allowed_by"] == ["approvers"] and grant["policy"]
         assert pointsman(running, "audit", "verify").returncode == 0
 
 

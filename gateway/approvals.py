@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -391,13 +392,17 @@ def _approval(row: Any) -> Approval:
         requested=requested,
         expires=expires,
         needed=more.get("needed", 1),
-        grants=tuple(Grant(*told[:3], tuple(*told[3:])) for told in more.get("grants", ())),
+        grants=tuple(_grant(*told) for told in more.get("grants", ())),
         claim=more.get("claim", {}),
         edit=more.get("edit", {}),
         decided_by=by,
         reason=reason,
         call=call,
     )
+
+
+def _grant(by: str, reason: str, moment: str, rules: Iterable[str] = ()) -> Grant:
+    return Grant(by, reason, moment, tuple(rules))
 
 
 def _time(moment: datetime) -> str:

@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,22 @@ class Check:
 
 
 def run_doctor(as_json: bool, config: str | None) -> int:
-    """Look at everything, print it, and return 5 when something needed is missing."""
-    checks = [*_here(config)]
+    """Look at everything, print each thing once it was looked at, and return 5 when something is missing."""
+    checks: list[Check] = []
+
+    def tell(check: Check) -> None:
+        checks.append(check)
+        if not as_json:
+            print(f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name}: {check.found}", flush=True)
+            if check.advice:
+                print(f"         → {check.advice}", flush=True)
+
+    for check in _here(config):
+        tell(check)
     if all(check.ok for check in checks):
-        checks += asyncio.run(_gateway(config))
+        asyncio.run(_gateway(config, tell))
     if as_json:
         print(json.dumps({"ok": all(c.ok for c in checks), "checks": [asdict(c) for c in checks]}, indent=2))
-    else:
-        for check in checks:
-            print(f"{'ok     ' if check.ok else 'PROBLEM'}  {check.name}: {check.found}")
-            if check.advice:
-                print(f"         → {check.advice}")
     return 0 if all(c.ok for c in checks) else DOWN
 
 
@@ -109,7 +114,7 @@ def _port() -> Check:
         return Check("ports", False, str(error), "allow this user to listen on 127.0.0.1")
 
 
-async def _gateway(config: str | None) -> list[Check]:
+async def _gateway(config: str | None, tell: Callable[[Check], None]) -> None:
     """The gateway (the running one, or a private one for this look) and its tool servers."""
     from coordinator import private_gateway
     from coordinator.errors import CoordinatorError
@@ -123,14 +128,15 @@ async def _gateway(config: str | None) -> list[Check]:
     try:
         async with private_gateway.gateway(settings, home(), recording, config) as found:
             kind = "started for this look" if found.private else "running"
-            checks = [Check("gateway", True, f"{found.url}, {kind}")]
+            tell(Check("gateway", True, f"{found.url}, {kind}"))
             access = await private_gateway.tokens(found, settings.login)
             await private_gateway.servers_settled(access)
             async with GatewayClient(access, access.person) as client:
                 listed = await client.read("gateway__list_servers", {})
-            return checks + [_server(server) for server in listed.get("servers", [])]
+            for server in listed.get("servers", []):
+                tell(_server(server))
     except (CoordinatorError, SpecialistsError) as error:
-        return [Check("gateway", False, str(error), "see the gateway's log, or correct pointsman.toml")]
+        tell(Check("gateway", False, str(error), "see the gateway's log, or correct pointsman.toml"))
 
 
 def _server(server: dict[str, Any]) -> Check:

@@ -2,10 +2,14 @@
 
 import json
 import resource
+import select
+import socket
+import subprocess
+from subprocess import PIPE
 
 import pytest
 
-from tests.coordinator.conftest import Workspace
+from tests.coordinator.conftest import POINTSMAN, Workspace
 
 
 @pytest.mark.parametrize(
@@ -79,6 +83,19 @@ def test_init_writes_files_that_work(workspace):
     assert again.returncode == 2 and "--force" in again.stderr
     checked = Workspace(made).run("doctor", "--json")
     assert json.loads(checked.stdout)["ok"], checked.stdout
+
+
+def test_doctor_says_what_it_has_seen_while_it_looks_on(workspace):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it is connected to, and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        env = workspace.environment() | {"POINTSMAN_TOKEN": "t", "POINTSMAN_COORDINATOR__GATEWAY_URL": url}
+        command = [POINTSMAN, "doctor"]
+        with subprocess.Popen(command, cwd=workspace.folder, env=env, stdout=PIPE, text=True) as looking:
+            connected, _ = silent.accept()
+            told, _, _ = select.select([looking.stdout], [], [], 0)
+            assert told and looking.stdout.readline().startswith("ok       python")
+            looking.kill()
+            connected.close()
 
 
 def test_doctor_says_what_to_do_about_a_bad_setting(workspace):

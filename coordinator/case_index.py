@@ -129,12 +129,11 @@ class CaseIndex:
 
     def update(self, id_: str, status: str, report: Report | None = None) -> None:
         """What became of a case."""
-        self.db.write("UPDATE cases SET status = ?, updated = ? WHERE id = ?", status, _now(), id_)
+        told = {"status": status, "updated": _now()}
         if report is not None:
-            summary = " ".join(s.text for s in report.summary[1:2])
-            self.db.write(
-                "UPDATE cases SET outcome = ?, summary = ? WHERE id = ?", report.outcome, summary, id_
-            )
+            told |= {"outcome": report.outcome, "summary": " ".join(s.text for s in report.summary[1:2])}
+        columns = ", ".join(f"{name} = ?" for name in told)
+        self.db.write(f"UPDATE cases SET {columns} WHERE id = ?", *told.values(), id_)
 
     def change(self, id_: str, before: Iterable[str], status: str) -> bool:
         """Change the status, if it is one of those before; whether it was."""
@@ -321,10 +320,11 @@ class CaseIndex:
         folder.mkdir(parents=True, exist_ok=True)
         for kind, text in texts.items():
             self.report_path(id_, kind).write_text(text, encoding="utf-8")
-            self.db.write(
-                "INSERT INTO reports VALUES (?, ?, ?) ON CONFLICT (id, kind) DO UPDATE SET body = ?",
-                *(id_, kind, text, text),
-            )
+        rows = ", ".join(["(?, ?, ?)"] * len(texts))
+        self.db.write(
+            f"INSERT INTO reports VALUES {rows} ON CONFLICT (id, kind) DO UPDATE SET body = excluded.body",
+            *(value for kind, text in texts.items() for value in (id_, kind, text)),
+        )
 
     def report_path(self, id_: str, kind: str) -> Path:
         """Where a case's report is, as `md` or `json`."""
@@ -341,8 +341,11 @@ class CaseIndex:
 
     def keep_citations(self, id_: str, citations: Iterable[Citation]) -> None:
         """Keep the citations of a report under the numbers it gave them."""
+        known = tuple(citations)
+        if not known:
+            return
         with self.db.alone(id_):
-            for citation in citations:
+            for citation in known:
                 self._keep(id_, citation)
 
     def add_citations(self, id_: str, citations: list[Citation]) -> list[Citation]:

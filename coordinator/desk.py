@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from coordinator.case_index import CaseIndex
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from specialists.roster import Roster
 
 ROLE = "specialist"
+BEGINNING = datetime.fromtimestamp(0, UTC)
 
 
 def ignore(_: Progress) -> None:
@@ -42,24 +45,36 @@ class Desk:
     seconds: float = 60.0  # deadline of one specialist
     thresholds: Thresholds = field(default_factory=Thresholds)
     tell: Callable[[Progress], None] = ignore
+    _own: tuple[str, datetime] = field(default=("", BEGINNING), init=False, repr=False)  # a token, until when
+    _issuing: asyncio.Lock = field(default_factory=asyncio.Lock, init=False, repr=False)
 
     @asynccontextmanager
     async def hand(self, step: str, seconds: float) -> AsyncIterator[Toolbox]:
-        """The toolbox of a step that calls a tool: as the workflow's own agent, with a token for the step."""
-        agent, task = f"agent:{self.workflow}", f"{self.case}/{step}"
-        lives = _lives(seconds)
-        token = await self.gateway.issue_token(agent, "workflow", run=self.run, task=task, seconds=lives)
+        """The toolbox of a step that calls a tool and may take so long: as the workflow's own agent."""
         toolbox = Toolbox(
             self.access.url,
-            token=token,
+            token=await self._workflow_token(seconds),
             case=self.case,
             run=self.run,
-            task=task,
+            task=f"{self.case}/{step}",
             specialist=self.workflow,
             pool=self.pool,
         )
         async with toolbox:
             yield toolbox
+
+    async def _workflow_token(self, seconds: float) -> str:
+        """The token of the workflow's agent, for this case and run; one serves all steps while it lasts."""
+        async with self._issuing:
+            token, until = self._own
+            if datetime.now(UTC) + timedelta(seconds=seconds) > until:
+                agent, task = f"agent:{self.workflow}", f"{self.case}/{self.workflow}"
+                lives = _lives(seconds)
+                self._own = await self.gateway.issue_until(
+                    agent, "workflow", run=self.run, task=task, seconds=lives
+                )
+                token, _ = self._own
+            return token
 
     @asynccontextmanager
     async def toolbox(self, specialist: str, task: str, seconds: float = 0.0) -> AsyncIterator[Toolbox]:

@@ -16,6 +16,7 @@ NAME = "pointsman"
 VERSION = "1"  # of what a job's arguments mean: workers of another version leave it alone
 JOB = "case_leg"
 POLL_SECONDS = 0.25
+NOTE_SECONDS = 1.0  # between looks for DBOS's streams and events, which we have none of
 CONNECTIONS = 5
 log = logging.getLogger("coordinator.durable")
 
@@ -29,6 +30,7 @@ class DurableQueue:
         self.executor, self._at_once, self._run = executor, at_once, run
         self._url = database or f"sqlite:///{home / 'engine.db'}"
         self._queues: dict[str, tuple[int | None, int | None]] = {}
+        self._making = asyncio.Lock()
         self._dbos: Any = None
 
     def start(self) -> None:
@@ -46,6 +48,7 @@ class DurableQueue:
                 "executor_id": self.executor,
                 "serializer": DBOSPortableJSONSerializer(),
                 "sys_db_pool_size": CONNECTIONS,
+                "notification_coalesce_sec": NOTE_SECONDS,
                 "log_level": "WARNING",
             }
         )
@@ -64,18 +67,19 @@ class DurableQueue:
 
     async def queue(self, name: str, *, at_once: int | None, tenant_at_once: int | None) -> None:
         """Make sure there is a queue, with limits over all workers: altogether, and for each tenant."""
-        if self._queues.get(name) == (at_once, tenant_at_once):
-            return
-        mine = self._at_once or 1
-        await self._dbos.register_queue_async(
-            name,
-            worker_concurrency=min(mine, at_once or mine),
-            global_concurrency=at_once,
-            partition_concurrency=tenant_at_once,
-            polling_interval_sec=POLL_SECONDS,
-            on_conflict="always_update" if self._at_once else "never_update",
-        )
-        self._queues[name] = (at_once, tenant_at_once)
+        async with self._making:
+            if self._queues.get(name) == (at_once, tenant_at_once):
+                return
+            mine = self._at_once or 1
+            await self._dbos.register_queue_async(
+                name,
+                worker_concurrency=min(mine, at_once or mine),
+                global_concurrency=at_once,
+                partition_concurrency=tenant_at_once,
+                polling_interval_sec=POLL_SECONDS,
+                on_conflict="always_update" if self._at_once else "never_update",
+            )
+            self._queues[name] = (at_once, tenant_at_once)
 
     async def put(
         self, queue: str, case: str, leg: int, *, priority: int, tenant: str, delay: float = 0

@@ -7,8 +7,9 @@
 
 `plan` reads the workflow: which steps are ready, and what each comes to. `execute` does one job: a
 specialist's task, a tool's call, or the wait for a person; the job that waits does nothing else. `validate`
-runs gates, `deliver` writes the report. The state holds JSON values only; everything that lives (gateway,
-roster, tokens) is the run's `Desk`.
+runs gates, `deliver` writes the report. A call that is ready alone is put down in the state and made as
+`plan` comes again, so that a chain of calls takes one checkpoint each. The state holds JSON values only;
+everything that lives (gateway, roster, tokens) is the run's `Desk`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from langgraph.types import Command, Send, interrupt
 
 from coordinator import delivery, investigating, steps, validation
 from coordinator.desk import Desk
-from coordinator.planning import next_jobs, specialists_of, tools_offered, workflow_of
-from coordinator.types import CaseState, Trigger
+from coordinator.planning import next_jobs, planned_call, specialists_of, tools_offered, workflow_of
+from coordinator.types import CaseState, StepRecord, Trigger
 
-Next = Literal["execute", "validate", "deliver", "__end__"]
+Next = Literal["plan", "execute", "validate", "deliver", "__end__"]
 
 
 def compile_graph(saver: Any) -> Any:
@@ -53,18 +54,21 @@ async def trigger(state: CaseState, runtime: Runtime[Desk]) -> dict[str, Any]:
 
 
 async def plan(state: CaseState, runtime: Runtime[Desk]) -> Command[Next]:
-    """Send out what is ready by the workflow; the case ends when nothing is, and nothing waits."""
+    """Make the call that was planned alone, then send out what is ready by the workflow; else the end."""
     desk = runtime.context
-    due = next_jobs(state, desk.seconds)
-    goto: Any = [Send("execute", job) for job in due.jobs]
+    made = await steps.call(job, desk) if (job := planned_call(state)) else {}
+    done: dict[str, StepRecord] = made.get("steps", {})
+    due = next_jobs({**state, "steps": {**state.get("steps", {}), **done}}, desk.seconds)
+    alone = due.alone()
+    goto: Any = ["plan"] if alone else [Send("execute", job) for job in due.jobs]
     goto += ["validate"] if due.gates else []
     goto += ["deliver"] if due.reports else []
     tasks = {job["step"]: job["task"]["specialist"] for job in due.jobs if job["kind"] == "investigate"}
     if tasks:
         await desk.gateway.record_step("plan", {"tasks": tasks, "offered": state.get("offered")})
     update: dict[str, Any] = {
-        "steps": due.settled,
-        "due": {"gates": due.gates, "reports": due.reports},
+        "steps": {**done, **due.settled},
+        "due": {"gates": due.gates, "reports": due.reports, "calls": alone},
         "rounds": state.get("rounds", 0) + 1,
     }
     if not goto:

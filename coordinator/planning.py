@@ -47,10 +47,21 @@ class Due:
         """Whether there is anything to do but wait."""
         return bool(self.jobs or self.gates or self.reports)
 
+    def alone(self) -> list[Job]:
+        """The one job, where that is a call of a tool and nothing stands beside it."""
+        calls = [job for job in self.jobs if job["kind"] == "tool"]
+        beside = len(self.jobs) > 1 or self.gates or self.reports
+        return [] if beside else calls
+
 
 def workflow_of(state: CaseState) -> Workflow:
     """The workflow of a case, in the version the case began with."""
     return read_text(state["workflow"]["text"], state["workflow"]["id"]).workflow
+
+
+def planned_call(state: CaseState) -> Job | None:
+    """The call that was planned alone and is to be made now."""
+    return next(iter((state.get("due") or {}).get("calls", ())), None)
 
 
 def next_jobs(state: CaseState, seconds: float) -> Due:

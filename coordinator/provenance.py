@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from importlib.metadata import version
+from functools import cache
+from importlib import metadata
 from typing import Any
 
 from coordinator.types import Agreed, Decided, Provenance, Used, Version
 
 Record = Mapping[str, Any]
+version = cache(metadata.version)  # it reads a file each time
 
 
 def provenance(records: Iterable[Record]) -> Provenance:

@@ -30,6 +30,7 @@ def again_from(state: CaseState, step: str) -> dict[str, Any]:
             {"task": task, "withdrawn": True}
             for task in sorted({finding["task"] for finding in state.get("findings", [])} & tasks)
         ],
+        "due": {},
     }
     if any(isinstance(each, DeliverStep) and each.id in again for each in workflow.steps):
         update["report"] = None

@@ -280,7 +280,7 @@ class CaseState(TypedDict):
     workflow: dict[str, str]  # id, version and text: a case ends under what it began with
     offered: NotRequired[dict[str, bool]]  # specialist -> the gateway offers it the tools it needs
     steps: NotRequired[Annotated[dict[str, StepRecord], merged]]
-    due: NotRequired[dict[str, list[str]]]  # the gates to look at and the reports to write now
+    due: NotRequired[dict[str, list[Any]]]  # gates to look at, reports to write, or the one call to make now
     rounds: NotRequired[int]  # how often `plan` has sent something out
     findings: NotRequired[Annotated[list[dict[str, Any]], operator.add]]
     decisions: NotRequired[Annotated[list[dict[str, Any]], operator.add]]  # what persons answered

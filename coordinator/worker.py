@@ -31,7 +31,13 @@ def run_worker(*, workers: int | None, as_json: bool, config: str | None) -> int
             'a worker needs the database of the others: set [coordinator] database = "postgres://…" for all '
             "of them; without it `pointsman up` runs its cases itself"
         )
-    asyncio.run(_work(settings, workers or settings.workers or 1, as_json, config))
+    work = _work(settings, workers or settings.workers or 1, as_json, config)
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(work)
+    else:
+        uvloop.run(work)
     return 0
 
 

@@ -114,6 +114,8 @@ class Redactor:
 
     def text(self, text: str) -> str:
         """The text with every secret replaced."""
+        if not _has_any(text, _NEEDLES, self._values):
+            return text
         for value in self._values:
             if value in text:
                 text = text.replace(value, HIDDEN)

@@ -25,6 +25,43 @@ def test_a_case_goes_on_after_kill_9_and_repeats_no_finished_call(workspace):
     assert verified.returncode == 0, verified.stdout + verified.stderr
 
 
+CHAIN = """
+id: chain
+name: Chain
+owner: the tests
+steps:
+  - {id: one, tool: things__look, arguments: {n: 1}}
+  - {id: two, tool: things__look, arguments: {n: 2}}
+  - {id: three, tool: things__look, arguments: {n: 3}}
+  - {id: report, deliver: report}
+"""
+
+
+def test_a_chain_of_calls_goes_on_at_the_one_that_was_cut_off(workspace):
+    (workspace.folder / "workflows").mkdir()
+    (workspace.folder / "workflows" / "chain.yaml").write_text(CHAIN)
+    workspace.close_door("3")
+    first = workspace.start("workflows", "run", "chain")
+    workspace.until(lambda: 3 in workspace.looks())
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    workspace.open_door("3")
+
+    resumed = workspace.run("cases", "resume", workspace.case(), "--json")
+
+    assert resumed.returncode == 0, resumed.stderr
+    told = json.loads(resumed.stdout)
+    assert [step["status"] for step in told["report"]["steps"]] == ["done"] * 3
+    made = Counter(workspace.looks())
+    assert (made[1], made[2]) == (1, 1)  # finished, and neither checkpoint nor ledger lets them run again
+    exported = workspace.run("audit", "export", "--jsonl").stdout.splitlines()
+    records = [json.loads(line) for line in exported]
+    issued = [r["body"] for r in records if r["kind"] == "token" and r["body"]["for"] == "agent:chain"]
+    assert [body["task"] for body in issued] == [f"{told['case']}/chain"] * 2  # one for each run of the case
+    steps = [r["body"]["step"] for r in records if r.get("step") == "step"]
+    assert steps == ["one", "two", "three"]
+
+
 def test_a_case_goes_on_after_the_gateway_was_killed(workspace):
     gateway = workspace.start("gateway", "--port", "0")
     about = workspace.home / "gateway.json"

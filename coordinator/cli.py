@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -407,6 +408,7 @@ def build() -> typer.Typer:
 
 def main() -> None:
     """Run the command line; every error of ours is one line and an exit code."""
+    gc.set_threshold(20_000, 20, 50)  # loading modules makes much and throws nothing away
     try:
         build()()
     except KeyboardInterrupt:

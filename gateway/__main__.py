@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 import typer
@@ -12,6 +13,7 @@ from gateway.errors import GatewayError
 
 def main() -> None:
     """Run the gateway; print what goes wrong in one line."""
+    gc.set_threshold(20_000, 20, 50)  # loading modules makes much and throws nothing away
     app = typer.Typer(rich_markup_mode=None, add_completion=False, pretty_exceptions_enable=False)
     app.command()(gateway)
     try:

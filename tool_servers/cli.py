@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ def serve_one(name: str, arguments: list[str] | None = None) -> None:
 
 
 def _guard(serve: Any, arguments: list[str] | None) -> None:
+    gc.set_threshold(20_000, 20, 50)  # loading modules makes much and throws nothing away
     from tool_servers.errors import ToolServerError
 
     try:

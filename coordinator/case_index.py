@@ -221,9 +221,17 @@ class CaseIndex:
                 *(id_, n, n, why, n, why),
             )
             self.db.write("DELETE FROM holds WHERE id = ?", id_)
-            self.db.write("DELETE FROM waits WHERE id = ?", id_)
-            for approval in approvals:
-                self.db.write("INSERT INTO waits VALUES (?, ?)", id_, approval)
+            self._wait(id_, approvals)
+
+    def wait(self, id_: str, approvals: Iterable[str]) -> None:
+        """The case now waits for these approvals, and goes on in any engine once one is decided."""
+        with self.db.alone(id_):
+            self._wait(id_, approvals)
+
+    def _wait(self, id_: str, approvals: Iterable[str]) -> None:
+        self.db.write("DELETE FROM waits WHERE id = ?", id_)
+        for approval in approvals:
+            self.db.write("INSERT INTO waits VALUES (?, ?)", id_, approval)
 
     def try_again(self, id_: str, step: str) -> None:
         """The next leg goes from this step, or from what was not finished, and makes its calls anew."""

@@ -109,6 +109,7 @@ class CaseRunner:
             async with self.gateway(case) as gateway:  # in case a crash came before it was told
                 await self._tell_people(result, gateway)
             self.index.change(case, ("queued", "running", "stopped"), "waiting")
+            self.index.wait(case, result.awaited)
             return result
         from langgraph.types import Command
 
@@ -204,6 +205,7 @@ class CaseRunner:
             if isinstance(error, Exception) and getattr(error, "exit_code", 0) == 5:
                 raise _Stopped(case, error) from error
             raise
+        self.index.wait(case, result.awaited)
         self.index.update(case, "waiting" if result.waiting else "delivered", result.report)
         return result
 

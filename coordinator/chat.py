@@ -290,10 +290,16 @@ class Chat:
             word = "/approve" if grant else "/deny"
             raise UsageError(f"say why, the ledger keeps it: {word} A-{proposal.n} because …")
         tool = "gateway__grant_approval" if grant else "gateway__deny_approval"
-        async with self._person() as person:
-            await person.read(tool, {"id": proposal.action.approval, "reason": reason})
+        case, asked = self._known().case, {"id": proposal.action.approval, "reason": reason}
+        self.index.wait(case, ())  # it is this chat that goes on with it, and no engine
+        try:
+            async with self._person() as person:
+                await person.read(tool, asked)
+        except BaseException:
+            self.index.wait(case, self._known().awaited)
+            raise
         self.printer.note(f"A-{proposal.n} {'granted' if grant else 'denied'} by {self.runner.access.login}")
-        self.result = await self._settled(await self.runner.resume(self._known().case))
+        self.result = await self._settled(await self.runner.resume(case))
         self.printer.answer(_after(self._report(), proposal.n), self._facts())
 
     def _proposal(self, label: str, proposals: tuple[Proposal, ...]) -> Proposal:

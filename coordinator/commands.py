@@ -13,12 +13,13 @@ from coordinator.case_index import open_index
 from coordinator.errors import CaseHeld, CaseUnknown, UsageError
 from coordinator.markdown import markdown, proposal_line
 from coordinator.progress import Lines, silent
-from coordinator.report import clock, percent
+from coordinator.report import clock, one_line, percent
 from coordinator.settings import CoordinatorSettings
-from coordinator.types import CaseResult, Report, StepRecord, Trigger
+from coordinator.types import CHECKPOINT, CaseResult, Report, StepRecord, Trigger
 
 if TYPE_CHECKING:
     from coordinator.verifying import Proof
+    from specialists.types import Action
 
 WAITING = 4
 
@@ -78,6 +79,8 @@ def run_show(case: str, as_json: bool, config: str | None) -> None:
     print(f"{row.id}  {row.status}  opened {clock(row.opened)}\n{row.title}")
     for line in _standing(report):
         print(line)
+    for approval in sorted(index.waiting().get(row.id, ())):
+        print(f"waits for a person: pointsman approvals show {approval}")
     if row.status in ("running", "stopped", "waiting"):
         print(f"go on with: pointsman cases resume {row.id}")
 
@@ -196,8 +199,22 @@ def print_result(result: CaseResult, as_json: bool) -> None:
     for waiting in result.waiting:
         print(f"waiting for {waiting.kind}: {waiting.text}")
         for action in waiting.actions:
-            print(f"  grant with: pointsman approvals grant {action.approval} --reason WHY")
-        print(f"  then: pointsman cases resume {result.case}")
+            for line in at_stake(action):
+                print(f"  {line}")
+            print(f"  decide with: pointsman approvals grant {action.approval} --reason WHY (or deny)")
+        print(f"  then: pointsman cases resume {result.case}, or leave it to `pointsman up`")
+
+
+def at_stake(action: Action) -> list[str]:
+    """What somebody decides about who grants this call: a checkpoint's question, or the call itself."""
+    asked = action.arguments
+    if action.tool != CHECKPOINT:
+        told = ", ".join(f"{name}={value}" for name, value in asked.items())
+        return [f"{action.tool}({told}): {one_line(action.reason)}"]
+    edit, shows = asked.get("edit") or {}, asked.get("shows") or {}
+    change = {name: f" (change it with --edit {name}=VALUE)" for name in edit}
+    lines = [f"{name}: {value}{change.get(name, '')}" for name, value in shows.items()]
+    return lines + ([f"decided by somebody with the role {asked['by']}"] if asked.get("by") else [])
 
 
 def as_data(result: CaseResult) -> dict[str, Any]:

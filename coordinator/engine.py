@@ -24,7 +24,7 @@ from coordinator.cases import CaseRunner, Go
 from coordinator.durable import DurableQueue
 from coordinator.errors import CoordinatorError, UsageError
 from coordinator.settings import Limits
-from coordinator.types import CaseResult, Trigger
+from coordinator.types import Trigger
 from specialists.errors import SpecialistsError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ class Engine:
         except Exception as error:
             log.exception("%s: unexpected", case)
             return await self._failed(case, leg, error)
-        self._index.end_leg(case, leg, approvals=_awaited(result))
+        self._index.end_leg(case, leg, approvals=result.awaited)
         status = "waiting" if result.waiting else "delivered"
         log.info("%s: %s", case, "waits for a person" if result.waiting else status)
         return status
@@ -303,10 +303,6 @@ class Engine:
         await asyncio.gather(*submitting, *claimed, return_exceptions=True)
         await self._queue.stop()
         self._index.gone(self.name)
-
-
-def _awaited(result: CaseResult) -> frozenset[str]:
-    return frozenset(a.approval for wait in result.waiting for a in wait.actions if a.approval)
 
 
 def _priority(opened: Trigger, told: Workflow | None) -> int:

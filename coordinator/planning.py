@@ -11,7 +11,7 @@ from typing import Any
 
 from coordinator.errors import CoordinatorError
 from coordinator.hypotheses import rank
-from coordinator.types import CaseState, StepRecord, Trigger
+from coordinator.types import CHECKPOINT, CaseState, StepRecord, Trigger
 from coordinator.workflows import outputs
 from coordinator.workflows.expressions import compile_expression, value_of
 from coordinator.workflows.model import (
@@ -27,7 +27,6 @@ from specialists.types import Action, Card, Cause, Claim, Finding, Scope, Task
 LEADS, CLAIMS = 8, 40
 FINAL = frozenset(("done", "skipped", "failed", "halted", "rejected", "stopped"))
 STOPS = frozenset(("failed", "halted", "rejected", "stopped"))
-CHECKPOINT = "gateway__pass_checkpoint"
 EVERYBODY = "*"
 
 Job = dict[str, Any]  # {"kind": "investigate" | "tool" | "approval" | "doubt", "step": …, …}

@@ -14,6 +14,8 @@ from pydantic import Field
 
 from specialists.types import Action, Confidence, Evidence, Guidance, Scope, Value
 
+CHECKPOINT = "gateway__pass_checkpoint"  # the call that a checkpoint holds
+
 
 class Trigger(Value):
     """What opened a case: an alert, a recorded incident, a question, or what a workflow waits for."""
@@ -307,3 +309,8 @@ class CaseResult:
     report: Report | None
     waiting: tuple[Waiting, ...] = ()
     state: CaseState | None = None
+
+    @property
+    def awaited(self) -> frozenset[str]:
+        """The approvals it waits for."""
+        return frozenset(a.approval for wait in self.waiting for a in wait.actions if a.approval)

@@ -325,7 +325,7 @@ def _check_edit(asked: Approval, edit: dict[str, Any]) -> None:
             raise ApprovalError(f"{name!r} cannot be changed with {asked.id}: what can be is {fields}")
         wanted = EDITABLE[allowed[name]]
         if not isinstance(value, wanted) or (isinstance(value, bool) and int in wanted):
-            raise ApprovalError(f"{name!r} is a {allowed[name]}: {str(value)[:80]!r} is none")
+            raise ApprovalError(f"{name!r} is of type {allowed[name]}, and {str(value)[:80]!r} is not")
 
 
 def _enough(asked: Approval, decision: Decision) -> bool:

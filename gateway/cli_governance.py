@@ -255,10 +255,19 @@ def list_approvals(
         )
     found = asyncio.run(_desk(config).approvals("" if status == "all" else status, case))
     rows = [
-        (a["id"], a["status"], a["subject"], a["tool"], a["case"], a["expires"][:19] + "Z") for a in found
+        (a["id"], a["status"], a["subject"], _asked(a), a["case"], a["expires"][:19] + "Z") for a in found
     ]
-    head = ("id", "status", "subject", "tool", "case", "expires")
+    head = ("id", "status", "subject", "what", "case", "expires")
     _print({"approvals": found}, as_json, lambda: table(head, rows, none="nothing waits"))
+
+
+def _asked(approval: dict[str, Any]) -> str:
+    """The question of a checkpoint; else the tool that would be called."""
+    from gateway.approvals import CHECKPOINT
+
+    if approval["tool"] == CHECKPOINT:
+        return str(approval["arguments"].get("question") or "")[:80]
+    return approval["tool"]
 
 
 @approvals_app.command("show")
@@ -332,12 +341,17 @@ def _approval(found: dict[str, Any]) -> str:
 
 def _approval_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     from gateway import printing
+    from gateway.approvals import CHECKPOINT
 
     yield "asks", " → ".join([*found.get("chain", ()), found["subject"]])
     yield "tool", found["tool"] + (f", which {RISKS[found['risk']]}" if found.get("risk") else "")
     if found.get("case"):
         yield "case", found["case"]
-    yield "arguments", printing.as_line(found["arguments"])
+    yield from (
+        _checkpoint_lines(found["arguments"])
+        if found["tool"] == CHECKPOINT
+        else [("arguments", printing.as_line(found["arguments"]))]
+    )
     if found.get("redacted"):
         yield "", "a secret was taken out of these; the call is bound to the real ones"
     yield "digest", found["digest"]
@@ -358,6 +372,19 @@ def _approval_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "denied", f"by {found['decided_by']}: {found['reason']}"
     if found.get("call"):
         yield "used", f"by call {found['call']}"
+
+
+def _checkpoint_lines(asked: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is at stake at a checkpoint, and who decides."""
+    from gateway import printing
+
+    yield "asked", str(asked.get("question"))
+    for name, value in (asked.get("shows") or {}).items():
+        changes = f" (--edit {name}=VALUE changes it)" if name in asked.get("edit", {}) else ""
+        yield "shows", f"{name}: {printing.as_line(value)}{changes}"
+    by, further = asked.get("by"), asked.get("escalate")
+    later = f"; after {asked['escalate_seconds'] / 3600:g} h {further} too" if further else ""
+    yield "decides", (f"somebody with the role {by}" if by else "whoever may approve") + later
 
 
 RISKS = {"reads": "only reads", "writes": "changes something", "destructive": "may destroy something"}

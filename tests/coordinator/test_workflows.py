@@ -5,10 +5,12 @@ import signal
 
 import pytest
 
+from coordinator.commands import at_stake
 from coordinator.gateway_client import GatewayClient
 from coordinator.workflows.commands import by_hand
 
 HEAD = "id: repair\nname: Repair\nowner: workshop\ninputs: {n: integer}\nsteps:\n"
+BROKEN = "thing {} is broken since 2026-01-31T09:12:00Z"
 LOOK = """\
   - id: look
     tool: things__look
@@ -117,11 +119,20 @@ def test_a_checkpoint_takes_an_edit_of_the_right_type_and_no_other(run, workspac
 
     async def act(runner, _):
         asked = await runner.start(opened(runner, n=1))
+        [action] = asked.waiting[0].actions
+        assert runner.index.waiting() == {asked.case: {action.approval}}  # any engine goes on with it
+        assert at_stake(action) == ["m: 2 (change it with --edit m=VALUE)", "words: " + BROKEN.format(1)]
+        shown = workspace.run("cases", "show", asked.case).stdout
+        assert f"waits for a person: pointsman approvals show {action.approval}" in shown
+        shown = workspace.run("approvals", "show", action.approval).stdout
+        assert "Look again?" in shown and "m: 2 (--edit m=VALUE changes it)" in shown
         for wrong in ({"m": "many"}, {"words": "other"}, {"m": True}):
-            with pytest.raises(Exception, match=r"cannot be changed|is a integer"):
+            with pytest.raises(Exception, match=r"cannot be changed|is of type integer"):
                 await decide(runner, asked, edit=wrong)
         await decide(runner, asked, edit={"m": 30})
-        return await runner.resume(asked.case)
+        done = await runner.resume(asked.case)
+        assert runner.index.waiting() == {}
+        return done
 
     done = run(act)
     assert workspace.looks() == [1, 30]

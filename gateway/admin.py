@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway import hosted, servers_file
@@ -13,10 +13,12 @@ from gateway.canonical import digest
 from gateway.catalogue import OPERATOR
 from gateway.errors import GatewayError, InvalidParams, MethodNotFound, UsageError
 from gateway.governance import BY_KIND, ROLES, check_approver, explained, shown
+from gateway.ledger import Written, append_record
 from gateway.pins import difference
 from gateway.servers_file import ServerEntry
 from gateway.tokens import Wish, within
 from gateway.types import Decision, Subject, Tool
+from gateway.writing import Writing
 
 if TYPE_CHECKING:
     from gateway.app import App
@@ -185,7 +187,8 @@ def builtin_tools() -> list[Tool]:
 
 # They tell what other tools have told.
 TELLING = {name: ("private", "untrusted") for name in ("show_call", "search_ledger", "show_approval")}
-# Cut off by a crash, it may be made again: the same step then stands twice, which misleads nobody.
+# Cut off by a crash, it may be made again: a step is written with its outcome or not at all, and what a model
+# answered misleads nobody if it stands twice.
 REPEATABLE = frozenset(("record_step", "record_model"))
 
 
@@ -243,8 +246,9 @@ class Admin:
         except GatewayError as error:
             text = f"{error.code}: {error}"
             return {"content": [{"type": "text", "text": text}], "isError": True}
-        text = json.dumps(told, indent=1, ensure_ascii=False)
-        return {"content": [{"type": "text", "text": text}], "structuredContent": told}
+        if isinstance(told, Written):
+            return Written(lambda connection: _result(told.make(connection)))
+        return _result(told)
 
     async def open_session(self, caller: Caller) -> dict[str, Any] | None:
         """It has no sessions."""
@@ -457,11 +461,16 @@ class Admin:
     async def _record_step(
         self, caller: Caller, kind: str, case: str, body: dict[str, Any], about: str = ""
     ) -> dict[str, Any]:
-        named = {"about": about} if about else {}
-        seq = await self._app.ledger.append("step", caller.subject, step=kind, case=case, body=body, **named)
-        if kind != "closed":
-            return {"seq": seq}
-        return {"seq": seq, "withdrawn": await self._app.approvals.withdraw(case, caller.subject)}
+        named, by = {"about": about} if about else {}, caller.subject
+        step = self._app.ledger.shaped(by, step=kind, case=case, body=body, **named)
+
+        def make(connection: Writing) -> dict[str, Any]:
+            told: dict[str, Any] = {"seq": append_record(connection, "step", step)}
+            if kind == "closed":
+                told["withdrawn"] = self._app.approvals.withdraw(connection, case, by)
+            return told
+
+        return Written(make)
 
     async def _record_model(self, caller: Caller, **told: Any) -> dict[str, Any]:
         return await hosted.record(self._app.ledger, caller.subject, told)
@@ -486,6 +495,11 @@ class Admin:
             "tool": tool,
             **explained(self._app.gateway.policy, who, known, arguments or {}, context),
         }
+
+
+def _result(told: Mapping[str, Any]) -> dict[str, Any]:
+    text = json.dumps(told, indent=1, ensure_ascii=False)
+    return {"content": [{"type": "text", "text": text}], "structuredContent": told}
 
 
 def add_entry(path: Any, name: str, body: dict[str, Any]) -> None:

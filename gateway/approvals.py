@@ -190,19 +190,15 @@ class Approvals:
         expires = max(asked.expires, _time(moment + self._expiry))
         return replace(decided, status=status, expires=expires)
 
-    async def withdraw(self, case: str, by: Subject) -> list[str]:
+    def withdraw(self, connection: Writing, case: str, by: Subject) -> list[str]:
         """End everything that still waits in a case, as when the case is closed; their ids."""
-
-        def job(connection: Writing) -> list[str]:
-            query = f"SELECT {COLUMNS} FROM approvals WHERE status IN ('pending', 'granted') AND expires > ?"
-            waiting = [_approval(row) for row in connection.execute(query, (now(),)).fetchall()]
-            gone = [replace(asked, status="withdrawn") for asked in waiting if asked.case == case]
-            for asked in gone:
-                _update(connection, asked)
-                append_record(connection, "approval", self._facts(by, asked))
-            return [asked.id for asked in gone]
-
-        return await self._store.write(job)
+        query = f"SELECT {COLUMNS} FROM approvals WHERE status IN ('pending', 'granted') AND expires > ?"
+        waiting = [_approval(row) for row in connection.execute(query, (now(),)).fetchall()]
+        gone = [replace(asked, status="withdrawn") for asked in waiting if asked.case == case]
+        for asked in gone:
+            _update(connection, asked)
+            append_record(connection, "approval", self._facts(by, asked))
+        return [asked.id for asked in gone]
 
     async def show(self, approval: str) -> Approval:
         """One approval, whole."""

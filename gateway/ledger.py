@@ -28,6 +28,15 @@ from gateway.writing import Connection, Writing, before
 log = logging.getLogger("gateway.ledger")
 Also = Callable[[Writing], None]
 
+
+class Written(dict[str, Any]):
+    """The result of a call that only writes: made by `make` in the transaction of the call's outcome."""
+
+    def __init__(self, make: Callable[[Writing], Mapping[str, Any]]) -> None:
+        super().__init__()
+        self.make = make
+
+
 TABLES = """
 CREATE TABLE IF NOT EXISTS records (
     seq INTEGER PRIMARY KEY, hash BLOB NOT NULL, kind TEXT NOT NULL, call TEXT NOT NULL, time TEXT NOT NULL,
@@ -199,23 +208,32 @@ class Ledger:
     ) -> int:
         """Record how the call ended, with its result (`packed`: as redacted); only then release it.
 
-        `also` is done in the same transaction.
+        `also` is done in the same transaction, and so is what makes a result that is `Written`.
         """
-        body = packed if packed is not None else self.redactor.pack(result)[0]
         record = {**_about(call), "control": "enforced", "ms": round(ms, 3)}
         if call.tool.labels:
             record["labels"] = call.tool.labels  # what the run has seen from here on
 
+        body = packed if packed is not None else self.redactor.pack(result)[0]
+
+        def close(connection: Writing, record: dict[str, Any]) -> int:
+            told = body
+            if isinstance(result, Written):
+                result.clear()  # of what a transaction had given that was undone
+                result.update(result.make(connection))
+                told = self.redactor.pack(result)[0]
+            return self._close(connection, record, call.id, status, told)
+
         def job(connection: Writing) -> int:
             if also is not None:
                 also(connection)
-            return self._close(connection, record, call.id, status, body)
+            return close(connection, record)
 
         try:
             return await self.store.write(job)
         except LedgerUnavailable:
             held = {**record, "body": {"held": "it could not be recorded when it came, and was not released"}}
-            self._owe(lambda c: self._close(c, held, call.id, status, body))
+            self._owe(lambda c: close(c, held))
             raise
 
     def _owe(self, job: Callable[[Writing], Any]) -> None:

@@ -370,7 +370,7 @@ class Gateway:
         elif ending.error is not None:
             told = {"error": ending.error.body()}
         else:
-            told = ending.result or {}
+            told = {} if ending.result is None else ending.result
         try:
             packed, ending.packed = ending.packed, None  # a large result is not held twice from here on
             tell = self.labels.tell(call.subject, seen, call.tool.labels) if self._shared else None

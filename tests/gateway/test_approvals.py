@@ -234,7 +234,8 @@ async def test_a_closed_case_withdraws_what_waits_in_it(tmp_path: Path) -> None:
         kept = await p.approvals.settle(
             call(ROLLBACK, Subject(FIXER.id, case="case-2"), service="orders"), ASK
         )
-        assert await p.approvals.withdraw("case-1", ANA) == [asked.id]
+        gone = await p.store.write(lambda c: p.approvals.withdraw(c, "case-1", ANA))
+        assert gone == [asked.id]
         assert [a.id for a in await p.approvals.list("pending")] == [kept.id]
         with pytest.raises(ApprovalError, match="withdrawn"):
             await p.approvals.grant(asked.id, ANA, "yes")

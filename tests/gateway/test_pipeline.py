@@ -52,6 +52,20 @@ async def test_a_permitted_call_runs_and_leaves_an_intent_and_an_outcome(
         assert (await app.ledger.verify())["ok"]
 
 
+async def test_a_step_is_written_with_its_outcome_in_one_transaction(tmp_path: Path) -> None:
+    async with app_with(tmp_path, {}) as app:
+        written: list[int] = []
+        app.store.measure = lambda writes, seconds: written.append(writes)
+        step = {"kind": "closed", "case": "C1", "body": {"until": 7}}
+        told = (await call(app, OPERATOR, "gateway__record_step", step))["structuredContent"]
+        assert len(written) == 2  # the intent by itself, since nothing runs before it is durable
+        found = [r for r in await records(app) if r.get("case") == "C1" or r.get("server") == "gateway"]
+        assert [r["kind"] for r in found] == ["intent", "step", "outcome"]
+        assert (found[1]["seq"], found[1]["body"]) == (told["seq"], {"until": 7})
+        shown = await app.ledger.show(found[0]["call"]) or {}
+        assert shown["result"]["structuredContent"] == told == {"seq": told["seq"], "withdrawn": []}
+
+
 async def test_who_has_no_rule_is_denied_and_the_server_hears_nothing(
     tmp_path: Path, fake: FakeServer
 ) -> None:

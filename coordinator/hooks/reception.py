@@ -59,7 +59,8 @@ class Reception:
         self.hooks, self.inbox, self.index, self.opened, self._finish = hooks, inbox, index, opened, finish
         day = timedelta(days=1)
         self.correlator = Correlator(lambda name: inbox.fired(name, utc_now() - day))
-        self._refused: Counter[tuple[str, str]] = Counter()
+        self._refused: Counter[tuple[str, str]] = Counter()  # by source and reason
+        self._repeated: Counter[tuple[str, str]] = Counter()  # by case and source
         self._closed: set[str] = set()
         for member in inbox.since(utc_now() - JOINS):
             alert = member.alert.model_copy(update={"status": member.status})
@@ -70,6 +71,7 @@ class Reception:
         delivery = self._read(source, headers, raw)
         before = await self.inbox.again(delivery)
         if before is not None:
+            self._repeated[before[0] if before else "", source] += 1
             return before
         now = utc_now()
         placed = [(self._place(alert, now, source), alert) for alert in delivery.alerts]
@@ -139,6 +141,14 @@ class Reception:
                 await record("", "hook", body)
             except BaseException:
                 self._refused[source, why] += times
+                raise
+        repeated, self._repeated = self._repeated, Counter()
+        for (case, source), times in repeated.items():
+            body = {"source": source, "repeated": times, "until": utc_now().isoformat()}
+            try:
+                await record(case, "hook", body)
+            except BaseException:
+                self._repeated[case, source] += times
                 raise
         while untold := self.inbox.untold(MOST_TOLD):
             by_case: dict[str, list[Member]] = {}

@@ -147,6 +147,8 @@ def test_an_alert_opens_a_case_that_runs_by_itself_and_closes_when_the_alert_is_
     stop(up)
     told = [alert["status"] for r in up.records("alert") for alert in r["body"]["alerts"]]
     assert told[0] == "firing" and told[-1] == "resolved"
+    [again] = up.records("hook")
+    assert (again["case"], again["body"]["source"], again["body"]["repeated"]) == (case, "alertmanager", 1)
     assert len(up.cases()) == 1
     assert hooked.run("audit", "verify").returncode == 0
 

@@ -1,11 +1,16 @@
-"""What it costs to have a specialist in another process: the same tasks in both places, in turn, in one run.
+"""What it costs to have a specialist in another process: the same task in both places, pair by pair.
 
     python benchmarks/remote.py [--specialist logs] [--tasks 20]
 
-Wall time is that of a task; CPU is that of everything that works for it: this process, the agent, the gateway
-and its tool servers, each with its median. The tool servers do the same work for both: what stands in their
-row of `over` is the noise of this run. Every task has a token and an id of its own, so nothing is answered
-from the past.
+Wall time is that of a task; CPU is that of everything that works for it meanwhile: this process, the agent,
+the gateway and its tool servers. `over` is what the remote task of a pair took more than the local one: the
+mean of the middle half of the pairs, for each column by itself, so that what else the machine does in one
+task of twenty does not count. Which place goes first changes with each pair. The tool servers do the same
+work for both: their column of `over` is the noise that is left.
+
+Not counted are starting up and the first three pairs, in which connections are opened, the agent's card is
+fetched and code is loaded. All that a task costs each time is counted, from the request to the checked
+finding. Every task has a token and an id of its own, so nothing is answered from the past.
 """
 
 from __future__ import annotations
@@ -87,7 +92,8 @@ async def measure(name: str, tasks: int, url: str, pid: int) -> dict[str, Any]:
     ):
         processes = Processes(pid)
         for n in range(tasks + WARM):
-            for place, specialist in (("local", here), ("remote", there)):
+            places = [("local", here), ("remote", there)]
+            for place, specialist in places if n % 2 else reversed(places):
                 id_ = f"{case}/{place}-{n}/{name}"
                 task = Task(id=id_, case=case, specialist=name, question=opened.question, scope=opened.scope)
                 async with desk.toolbox(name, id_) as toolbox:
@@ -116,18 +122,25 @@ def main() -> None:
         os.environ |= {"POINTSMAN_HOME": f"{home}/home", "XDG_STATE_HOME": f"{home}/state"}
         with agent(given.specialist) as (url, pid):
             measured = asyncio.run(measure(given.specialist, given.tasks, url, pid))
-    shown: dict[str, dict[str, float]] = {}
-    for place, rows in measured["figures"].items():
-        shown[place] = {what: statistics.median(row[what] for row in rows) for what in rows[0]}
+    local, remote = measured["figures"]["local"], measured["figures"]["remote"]
     print(
         f"{given.specialist}: {given.tasks} tasks each, {measured['calls']} calls, {measured['cited']} cited"
     )
-    shown["over"] = {what: ms - shown["local"][what] for what, ms in shown["remote"].items()}
-    for place, row in shown.items():
+    over = [
+        {what: there[what] - here[what] for what in here} for here, there in zip(local, remote, strict=True)
+    ]
+    for place, rows in (("local", local), ("remote", remote), ("over", over)):
+        row = {what: middle([each[what] for each in rows]) for what in rows[0]}
         used = {what: ms for what, ms in row.items() if what != "wall"}
         parts = ", ".join(f"{what} {ms:.1f}" for what, ms in used.items())
         print(f"{place:<7} {row['wall']:7.1f} ms wall  {sum(used.values()):7.1f} ms CPU ({parts})")
     print(f"without the tool servers: over {sum(used.values()) - used['tools']:.1f} ms CPU")
+
+
+def middle(values: list[float]) -> float:
+    """The mean of the middle half."""
+    out = len(values) // 4
+    return statistics.fmean(sorted(values)[out : len(values) - out])
 
 
 if __name__ == "__main__":

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
 
 from coordinator.case_index import CaseIndex
-from coordinator.errors import CoordinatorError, UsageError
+from coordinator.errors import CoordinatorError
 from coordinator.types import Trigger
+from coordinator.workflows import cron
 from coordinator.workflows.library import Library
 
 log = logging.getLogger("coordinator.schedule")
@@ -40,7 +40,7 @@ class Schedule:
 
     def ticks(self, after: datetime, until: datetime) -> Iterator[datetime]:
         """The ticks after a moment, up to and with another."""
-        zone, at_an_hour = _zone(self.timezone), "*" not in self.cron.split()[-4]
+        zone, at_an_hour = cron.zone(self.timezone), "*" not in self.cron.split()[-4]
         times = croniter(self.cron, after.astimezone(zone), second_at_beginning=True)
         while (tick := times.get_next(datetime).astimezone(UTC)) <= until:
             if not (at_an_hour and tick.astimezone(zone).fold):  # the hour that comes twice in autumn
@@ -48,14 +48,14 @@ class Schedule:
 
     def next(self, after: datetime) -> datetime:
         """The first tick after a moment."""
-        times = croniter(self.cron, after.astimezone(_zone(self.timezone)), second_at_beginning=True)
+        times = croniter(self.cron, after.astimezone(cron.zone(self.timezone)), second_at_beginning=True)
         return times.get_next(datetime).astimezone(UTC)
 
     def trigger(self, tick: datetime) -> Trigger:
         """What opens the case of a tick."""
         from coordinator.workflows.expressions import to_json, value_of
 
-        local = tick.astimezone(_zone(self.timezone))
+        local = tick.astimezone(cron.zone(self.timezone))
         known = {"event": {"tick": tick.isoformat(), "date": f"{local:%Y-%m-%d}"}, "now": tick.isoformat()}
         given = value_of(self.title, KINDS, known) if self.title is not None else self.workflow
         title = f"{given}, {local:%Y-%m-%d %H:%M} {self.timezone}"
@@ -86,13 +86,8 @@ def schedules_in(library: Library) -> list[Schedule]:
 
 def checked(schedule: Schedule) -> Schedule:
     """The schedule, if its expression and its time zone can be read; UsageError says what is wrong."""
-    _zone(schedule.timezone)
-    fields = len(schedule.cron.split())
-    if fields not in (5, 6) or not croniter.is_valid(schedule.cron, second_at_beginning=True):
-        raise UsageError(
-            f"{schedule.cron!r} of {schedule.workflow} is no cron expression: write minute, hour, day, month "
-            'and day of the week, such as "0 7 * * 1-5"'
-        )
+    cron.zone(schedule.timezone)
+    cron.checked(schedule.cron)
     return schedule
 
 
@@ -154,10 +149,3 @@ def _wanted(ticks: list[datetime], missed: Missed, now: datetime) -> list[dateti
     if missed == "all":
         return ticks
     return [*late[-1:], *due] if missed == "once" and not due else due
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise UsageError(f"{name!r} is no time zone: write one such as Europe/Berlin or UTC") from None

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
-from coordinator.workflows import outputs
+from coordinator.errors import UsageError
+from coordinator.workflows import cron, outputs
 from coordinator.workflows.expressions import (
     ExpressionFailed,
     ExpressionWrong,
@@ -20,6 +21,7 @@ from coordinator.workflows.model import (
     DeliverStep,
     GateStep,
     Repeated,
+    ScheduleTrigger,
     SpecialistStep,
     ToolStep,
     duration_text,
@@ -190,9 +192,19 @@ def _triggers(source: Source) -> Iterator[Problem]:
                 yield from check.given(given, workflow.inputs[name].type, "inputs", name)
         for name in sorted(wanted - set(trigger.inputs)):
             yield check.problem(f"the input `{name}` is not given: add it under `inputs`")
+        if isinstance(trigger, ScheduleTrigger):
+            yield from _schedule(check, trigger)
         if isinstance(trigger, ConditionTrigger):
             over = check.with_kinds({"result": "any", "text": "string"})
             yield from over.expression(trigger.condition.value, "number", "condition", "value")
+
+
+def _schedule(check: _Check, trigger: ScheduleTrigger) -> Iterator[Problem]:
+    for name, see in (("schedule", cron.checked), ("timezone", cron.zone)):
+        try:
+            see(getattr(trigger, name))
+        except UsageError as error:
+            yield check.problem(str(error), name)
 
 
 class _Check:

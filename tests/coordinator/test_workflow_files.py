@@ -85,6 +85,8 @@ def test_a_good_file_is_read_and_its_text_is_its_version():
         ("    deliver: report", "    gate: volum\n", 17, 11, "did you mean volume?"),
         ("path: inputs.file", "path: &a inputs.file, more: *a", 11, 1, "alias"),
         ("steps:", "steps: [", 9, 1, "no valid YAML"),
+        ("folder: inbox", "schedule: 61 7 * * *", 6, 15, "'61 7 * * *' is no cron expression: write minute"),
+        ("folder: inbox", "schedule: 0 7 * * *\n    timezone: Europe/Berln", 7, 15, "no time zone"),
         ("name: Pay", "name: Pay\npriority: urgent", 3, 11, "'urgent' is not one of 'critical', 'high'"),
         ("name: Pay", "name: Pay\nlimits: {at_once: 0}", 3, 19, "greater than or equal to 1"),
     ],

@@ -3,23 +3,27 @@
 import sys
 from pathlib import Path
 
-from mcp.server import MCPServer
-from mcp.types import ToolAnnotations
+from bare_server import TEXT, serve
 
-server = MCPServer("gauge", log_level="ERROR")
+NOTHING = {"type": "object", "properties": {}}
+READS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True}
+VALUE = {"type": "object", "properties": {"value": {"type": "number"}}, "required": ["value"]}
+CHANGES = {"readOnlyHint": False, "destructiveHint": True}
+TOOLS = {
+    "value": ("What the gauge shows.", VALUE, READS, lambda: {"value": float(Path(sys.argv[1]).read_text())}),
+    "reset": ("Set it to nothing.", TEXT, CHANGES, lambda: "done"),
+}
 
 
-@server.tool(annotations=ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True))
-def value() -> dict[str, float]:
-    """What the gauge shows."""
-    return {"value": float(Path(sys.argv[1]).read_text())}
-
-
-@server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True))
-def reset() -> str:
-    """Set it to nothing."""
-    return "done"
+def definition(description, output, hints):
+    """What is listed of a tool without arguments."""
+    return {
+        "description": description,
+        "inputSchema": NOTHING,
+        "outputSchema": output,
+        "annotations": hints,
+    }
 
 
 if __name__ == "__main__":
-    server.run("stdio")
+    serve("gauge", {name: (definition(*told), act) for name, (*told, act) in TOOLS.items()})

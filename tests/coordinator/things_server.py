@@ -3,36 +3,44 @@
 Run as `python things_server.py FOLDER`; it speaks MCP on stdin and stdout.
 """
 
-import asyncio
 import sys
+import time
 from pathlib import Path
 
-from mcp.server import MCPServer
-from mcp.types import ToolAnnotations
+from bare_server import NUMBER, TEXT, serve
 
 FOLDER = Path(sys.argv[1])
-server = MCPServer("things", log_level="ERROR")
+READS = {"readOnlyHint": True, "destructiveHint": False, "idempotentHint": True}
+CHANGES = {"readOnlyHint": False, "destructiveHint": True, "idempotentHint": False}
 
 
-@server.tool(annotations=ToolAnnotations(read_only_hint=True, destructive_hint=False, idempotent_hint=True))
-async def look(n: int) -> str:
+def look(n: int) -> str:
     """Look at thing number n."""
     with (FOLDER / "looks.log").open("a") as log:
         log.write(f"{n}\n")
-    while (FOLDER / f"door-{n}").exists():  # noqa: ASYNC110 (another process opens it)
-        await asyncio.sleep(0.05)
+    while (FOLDER / f"door-{n}").exists():
+        time.sleep(0.05)  # another process opens it
     return f"thing {n} is broken since 2026-01-31T09:12:00Z"
 
 
-@server.tool(annotations=ToolAnnotations(read_only_hint=False, destructive_hint=True, idempotent_hint=False))
-async def mend(n: int) -> str:
+def mend(n: int) -> str:
     """Mend thing number n."""
     with (FOLDER / "mends.log").open("a") as log:
         log.write(f"{n}\n")
-    while (FOLDER / f"door-mend-{n}").exists():  # noqa: ASYNC110 (another process opens it)
-        await asyncio.sleep(0.05)
+    while (FOLDER / f"door-mend-{n}").exists():
+        time.sleep(0.05)  # another process opens it
     return f"thing {n} was mended"
 
 
+def definition(tool, hints):
+    """What is listed of a tool that takes a number and answers in words."""
+    return {
+        "description": tool.__doc__,
+        "inputSchema": NUMBER,
+        "outputSchema": TEXT,
+        "annotations": hints,
+    }
+
+
 if __name__ == "__main__":
-    server.run("stdio")
+    serve("things", {"look": (definition(look, READS), look), "mend": (definition(mend, CHANGES), mend)})

@@ -1,10 +1,10 @@
 """A small real MCP server whose tools stand in a file, so that tests can change them while it runs.
 
-    python mcp_server.py DIR [--stdio] [--legacy-only]
+    python mcp_server.py DIR
 
+speaks on stdin and stdout; `serve_http` is what a process of its own runs.
 DIR/tools.json holds the definitions (made when missing), DIR/calls.log gets a line per call; `slow` with
 `until` takes until there is a file of this name in DIR.
-Over HTTP the address is printed as one JSON line.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import os
 import socket
 import sys
 import warnings
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from mcp import MCPError
 from mcp import types as t
 from mcp.server import Server
@@ -135,21 +137,15 @@ async def over_stdio(server: Server[Any]) -> None:
         await server.run(reading, writing, options)
 
 
-def over_http(server: Server[Any]) -> None:
-    """Serve on a free port."""
-    import uvicorn
-
+def serve_http(directory: Path, ready: Connection) -> None:
+    """Serve on a free port, and tell its URL."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     sock.listen(128)
-    print(json.dumps({"url": f"http://127.0.0.1:{sock.getsockname()[1]}/mcp"}), flush=True)
-    config = uvicorn.Config(server.streamable_http_app(), log_level="error", ws="none")
-    asyncio.run(uvicorn.Server(config).serve(sockets=[sock]))
+    app = Fake(directory).server().streamable_http_app()
+    ready.send(f"http://127.0.0.1:{sock.getsockname()[1]}/mcp")
+    asyncio.run(uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none")).serve(sockets=[sock]))
 
 
 if __name__ == "__main__":
-    fake = Fake(Path(sys.argv[1])).server()
-    if "--stdio" in sys.argv:
-        asyncio.run(over_stdio(fake))
-    else:
-        over_http(fake)
+    asyncio.run(over_stdio(Fake(Path(sys.argv[1])).server()))

@@ -132,7 +132,7 @@ async def test_a_server_nobody_here_wrote_goes_from_quarantine_to_use(tmp_path: 
 def test_with_a_gateway_a_command_is_taken_from_the_command_line_only(tmp_path: Path) -> None:
     with gateway(tmp_path, {}) as running:
         (tmp_path / "child").mkdir()
-        command = (sys.executable, str(FAKE), str(tmp_path / "child"), "--stdio")
+        command = (sys.executable, str(FAKE), str(tmp_path / "child"))
         added = pointsman(running, "servers", "add", "child", "-e", "A=1", "--", *command)
         assert "child: quarantined" in added.stdout, added.stderr
         assert pointsman(running, "servers", "approve", "child", "--unflagged").returncode == 0

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ from gateway.app import App, open_app
 from gateway.caller import Caller
 from gateway.settings import Settings
 from gateway.types import Subject
+from tests.fakes import mcp_server
 
 ROOT = Path(__file__).parents[2]
 FAKE = ROOT / "tests" / "fakes" / "mcp_server.py"
+FORKING = get_context("forkserver")  # a fake over HTTP is forked off a process that has loaded the SDK
+FORKING.set_forkserver_preload(["tests.fakes.mcp_server"])
 OPERATOR = Subject("user:operator", ("operator",))
 LOGS = Subject("agent:logs", ("specialist",), chain=("user:ana", "agent:coordinator"), run="r1", case="C1")
 NOBODY = Subject("agent:stranger")
@@ -94,16 +98,26 @@ class FakeServer:
 def fake_server(directory: Path) -> Iterator[FakeServer]:
     """A running fake server."""
     directory.mkdir(exist_ok=True)
-    command = [sys.executable, str(FAKE), str(directory)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    with ended(process):
-        yield FakeServer(directory, json.loads(line_of(process, process.stdout))["url"])
+    told, ready = FORKING.Pipe(duplex=False)
+    process = FORKING.Process(target=mcp_server.serve_http, args=(directory, ready), daemon=True)
+    process.start()
+    ready.close()
+    try:
+        with told:
+            url = told.recv()
+        yield FakeServer(directory, url)
+    finally:
+        process.terminate()
+        process.join(10)
+        process.kill()
+        process.join()
+        process.close()
 
 
 def stdio_entry(directory: Path, **ours: Any) -> dict[str, Any]:
     """The entry of a fake server over stdio."""
     directory.mkdir(exist_ok=True)
-    return {"command": sys.executable, "args": [str(FAKE), str(directory), "--stdio"], "pointsman": ours}
+    return {"command": sys.executable, "args": [str(FAKE), str(directory)], "pointsman": ours}
 
 
 def write_files(directory: Path, servers: dict[str, Any], policy: str = POLICY) -> Settings:

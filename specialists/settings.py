@@ -24,6 +24,7 @@ from pydantic import (
     SecretStr,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import (
@@ -196,6 +197,17 @@ class Cloud(Entry):
     fallback: Literal["none", "local"] = Field(
         default="none", description="who answers when the model cannot"
     )
+
+    @field_validator("hosted", mode="before")
+    @classmethod
+    def _no_road_past_the_gateway(cls, hosted: Any) -> Any:
+        if isinstance(hosted, list | tuple) and "mcp" in hosted:
+            raise ValueError(
+                "a hosted MCP tool cannot be offered: its results would reach the provider past the rules on "
+                "what stays at home; register the server with `pointsman servers add`, and the model gets "
+                "its tools through the gateway"
+            )
+        return hosted
 
     @model_validator(mode="after")
     def _hosted_fits_provider(self) -> Self:

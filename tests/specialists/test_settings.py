@@ -147,7 +147,7 @@ def test_mistakes_of_both_are_told_apart(load, monkeypatch):
         ('hosted = ["web_search"]', "provider 'compatible' has no hosted tool 'web_search': only openai"),
         ('provider = "openai"\nhosted = ["bing"]', "'openai' has no hosted tool 'bing': it has web_search"),
         ('provider = "foundry"\nhosted = ["bing"]', "needs bing_connection"),
-        ('provider = "openai"\nhosted = ["mcp"]', "hosted.0"),
+        ('provider = "openai"\nhosted = ["mcp"]', "`pointsman servers add`, and the model gets"),
         ("token_budget = -1", "token_budget"),
     ],
 )

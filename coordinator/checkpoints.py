@@ -47,7 +47,8 @@ async def open_saver(database: str, home: Path) -> AsyncIterator[Any]:
             "[coordinator] database names it"
         ) from None
     async with pool:
-        saver = AsyncPostgresSaver(pool)
+        saver: Any = AsyncPostgresSaver(pool)
+        saver.lock = asyncio.Semaphore(CONNECTIONS)  # not one at a time: each has a connection of its own
         async with _alone(pool):
             await saver.setup()
         yield saver

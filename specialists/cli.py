@@ -111,6 +111,12 @@ def serve(
     no_token: Annotated[
         bool, typer.Option("--no-token", help="let everybody on this machine ask; loopback only")
     ] = False,
+    jwt_issuer: Annotated[str, typer.Option(help="whose OAuth access tokens are taken, as in `iss`")] = "",
+    jwt_jwks: Annotated[str, typer.Option(help="that issuer's public keys: a JWKS URL or file")] = "",
+    jwt_audience: Annotated[str, typer.Option(help="whom such a token must be for, as in `aud`")] = "",
+    jwt_scope: Annotated[
+        list[str] | None, typer.Option(help="a scope that it must have; may be repeated")
+    ] = None,
     url: Annotated[str, typer.Option(help="how callers reach it, when a proxy stands before it")] = "",
     ready_fd: Annotated[int | None, typer.Option(help="write one JSON line here when ready")] = None,
     config: Config = None,
@@ -122,9 +128,13 @@ def serve(
     import logging
 
     from specialists.remote.access import AllowedGateways, is_loopback, read_token
+    from specialists.remote.tokens import Issuer
 
     only_here = is_loopback(host)
-    token = read_token(token_env, token_file, without=no_token, only_here=only_here)
+    named = jwt_issuer or jwt_jwks or jwt_audience or jwt_scope
+    issuer = Issuer(jwt_issuer, jwt_jwks, jwt_audience, frozenset(jwt_scope or ())) if named else None
+    without = no_token and issuer is None
+    token = read_token(token_env, token_file, without=without, only_here=only_here, needed=issuer is None)
     allowed = AllowedGateways.named(gateway or [], only_here=only_here)
     roster = _roster(config)
     specialists = [roster.here(name) for name in dict.fromkeys(names)]
@@ -133,7 +143,7 @@ def serve(
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    serve_them(specialists, Serving(host, port, allowed, token, url, ready_fd))
+    serve_them(specialists, Serving(host, port, allowed, token, issuer, url, ready_fd))
 
 
 def _roster(config: str | None) -> Any:

@@ -64,8 +64,10 @@ class AllowedGateways:
         return Access(url, token, run)
 
 
-def read_token(variable: str, file: Path | None, *, without: bool, only_here: bool) -> str:
-    """The token callers must give; SettingsError when there is none where one is needed."""
+def read_token(
+    variable: str, file: Path | None, *, without: bool, only_here: bool, needed: bool = True
+) -> str:
+    """The token callers must give; SettingsError when there is none where one is needed, or a bad one."""
     if without:
         if not only_here:
             raise SettingsError(
@@ -78,6 +80,8 @@ def read_token(variable: str, file: Path | None, *, without: bool, only_here: bo
         token = file.read_text(encoding="utf-8").strip() if file else os.environ.get(variable, "")
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{where}: the token cannot be read: {error}") from error
+    if not (token or file or needed):
+        return ""
     if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable():
         raise SettingsError(
             f"no token in {where}: callers must give one of {SHORTEST_TOKEN} or more visible characters; "

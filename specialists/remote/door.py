@@ -12,8 +12,11 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from specialists.remote.tokens import AccessTokens, BadToken
+
 MOST_BODY = 4 * 1024 * 1024  # a task with all its leads is some hundred kilobytes at most
 BODY_SECONDS = 10.0
+CHALLENGES = {401: b"Bearer", 403: b'Bearer error="insufficient_scope"'}
 
 Scope = Any
 Receive = Any
@@ -23,9 +26,12 @@ Send = Any
 class Door:
     """ASGI middleware: bearer token, size and time of a request's body."""
 
-    def __init__(self, app: Any, token: str, public: Collection[str]) -> None:
+    def __init__(
+        self, app: Any, token: str, public: Collection[str], tokens: AccessTokens | None = None
+    ) -> None:
         self._app = app
         self._digest = _digest(f"Bearer {token}".encode()) if token else b""
+        self._tokens = tokens
         self._public = frozenset(public)  # paths that need no token: cards, health
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -34,9 +40,12 @@ class Door:
             await self._app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        if scope["path"] not in self._public and not self._known(headers.get(b"authorization", b"")):
-            await _refuse(send, 401, "unauthorized: give the token in Authorization: Bearer …")
-            return
+        if scope["path"] not in self._public:
+            try:
+                await self._check(headers.get(b"authorization", b""))
+            except BadToken as why:
+                await _refuse(send, why.status, f"unauthorized: {why}")
+                return
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared) > MOST_BODY:
             await _refuse(send, 413, f"the body may have {MOST_BODY} bytes at most")
@@ -52,9 +61,14 @@ class Door:
             return
         await self._app(scope, _again(body, receive), send)
 
-    def _known(self, given: bytes) -> bool:
-        """Whether this is the token; compared in constant time, whatever was given."""
-        return not self._digest or hmac.compare_digest(_digest(given), self._digest)
+    async def _check(self, given: bytes) -> None:
+        """BadToken unless this is the token, compared in constant time, or an access token that is taken."""
+        if hmac.compare_digest(_digest(given), self._digest) or not (self._digest or self._tokens):
+            return
+        kind, _, token = given.decode("latin-1").partition(" ")
+        if self._tokens is None or kind.lower() != "bearer" or token.count(".") != 2:
+            raise BadToken("give the token in Authorization: Bearer …")
+        await self._tokens.check(token.strip())
 
 
 def _digest(given: bytes) -> bytes:
@@ -88,8 +102,8 @@ def _again(body: bytes, receive: Receive) -> Receive:
 async def _refuse(send: Send, status: int, why: str) -> None:
     body = json.dumps({"error": why}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
+    if status in CHALLENGES:
+        headers.append((b"www-authenticate", CHALLENGES[status]))
     if status in (408, 413):
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

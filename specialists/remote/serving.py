@@ -31,6 +31,7 @@ from specialists.remote.door import Door
 from specialists.remote.executor import CallerHeaders, Executor
 from specialists.remote.handler import Handler
 from specialists.remote.streams import Dispatcher, Streams
+from specialists.remote.tokens import AccessTokens, Issuer
 from specialists.types import Card, Specialist
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ class Serving:
     host: str
     port: int
     allowed: AllowedGateways
-    token: str = field(default="", repr=False)  # empty: anybody on this machine
+    token: str = field(default="", repr=False)  # with no issuer either: anybody on this machine
+    issuer: Issuer | None = None  # whose access tokens are taken too
     url: str = ""  # how callers reach it, where that is not http://HOST:PORT
     ready_fd: int | None = None
 
@@ -61,7 +63,8 @@ def serve(specialists: Iterable[Specialist], serving: Serving) -> None:
     host, port = bound.getsockname()[:2]
     shown = serving.url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
     streams = Streams()
-    app = build(list(specialists), shown.rstrip("/"), serving.allowed, serving.token, streams)
+    tokens = AccessTokens(serving.issuer) if serving.issuer else None
+    app = build(list(specialists), shown.rstrip("/"), serving.allowed, serving.token, streams, tokens)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -84,6 +87,7 @@ def build(
     allowed: AllowedGateways,
     token: str = "",
     streams: Streams | None = None,
+    tokens: AccessTokens | None = None,
 ) -> Any:
     """The ASGI application: each specialist at /NAME, and a single one's card also at the root."""
     pool, streams = Pool(), streams or Streams()
@@ -93,7 +97,7 @@ def build(
     handlers: list[Handler] = []
     for specialist in specialists:
         name = specialist.card.name
-        card = agent_card(specialist.card, f"{url}/{name}", bool(token))
+        card = agent_card(specialist.card, f"{url}/{name}", bool(token or tokens))
         executors[name] = Executor(specialist, allowed, pool)
         handler = Handler(executors[name], card)
         handlers.append(handler)
@@ -116,7 +120,7 @@ def build(
                 await handler.aclose()
 
     app = Starlette(routes=[*routes, Route(HEALTH, health)], lifespan=lifespan)
-    return Door(app, token, public)
+    return Door(app, token, public, tokens)
 
 
 def agent_card(card: Card, url: str, guarded: bool) -> a2a.AgentCard:

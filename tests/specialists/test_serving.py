@@ -32,6 +32,7 @@ from tests.fakes.small_gateway import SmallGateway
 pytestmark = pytest.mark.anyio
 TOKEN = "token-of-the-served-specialist"
 RUN_TOKEN = "pm_token-of-the-run"
+BY_ISSUER = ("--jwt-issuer", "https://login.example.com", "--jwt-jwks", "jwks.json", "--jwt-audience", "us")
 HERE = AllowedGateways.named([], only_here=True)
 
 
@@ -321,11 +322,15 @@ async def test_a_body_that_is_too_long_or_too_slow_is_not_read(monkeypatch):
         (("--token-file", "absent"), "the token cannot be read"),
         (("--host", "0.0.0.0", "--token-env", "GOOD"), "say which gateway"),
         (("--no-token", "--gateway", "gw:8420"), "--gateway"),
+        (("--jwt-issuer", "https://login.example.com"), "belong together"),
+        (("--jwt-scope", "ask"), "belong together"),
+        ((*BY_ISSUER, "--host", "0.0.0.0"), "say which gateway"),  # needs no token of its own
     ],
 )
 def test_serve_does_not_start_unsafely(monkeypatch, tmp_path, words, why):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("POINTSMAN_SPECIALIST_TOKEN", raising=False)
+    (tmp_path / "jwks.json").write_text("{}")
     monkeypatch.setenv("SHORT", "short")
     monkeypatch.setenv("GOOD", "x" * 32)
     done = CliRunner().invoke(app, ["serve", "logs", *words])

@@ -8,8 +8,6 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from tests.journeys.conftest import INCIDENT, POINTSMAN
 
 RECORDING = str(INCIDENT / "recording")
@@ -39,10 +37,10 @@ def gateway_pid(person):
     return json.loads(Path(person.environment["POINTSMAN_HOME"], "gateway.json").read_text())["pid"]
 
 
-@pytest.mark.parametrize("victim", ["coordinator", "gateway"])
-def test_a_case_cut_off_twice_by_kill_ends_right_and_repeats_nothing_finished(person, truth, victim):
+def test_a_case_cut_off_twice_by_kill_ends_right_and_repeats_nothing_finished(person, truth):
     command, case = ["triage", RECORDING], ""
-    for moment in ("· traces: traces__", "✓ changes"):  # in the middle of a task; when some have finished
+    # In the middle of a task; when some have finished.
+    for moment, victim in (("· traces: traces__", "coordinator"), ("✓ changes", "gateway")):
         process = begin(person, *command)
         until(process, moment)
         pid = process.pid if victim == "coordinator" else gateway_pid(person)

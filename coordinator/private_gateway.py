@@ -42,6 +42,7 @@ class Found:
 
     url: str  # without a path
     operator_token: str = field(default="", repr=False)  # of the gateway in this home
+    recording: str | None = None  # that its tool servers show; empty: none; None: it cannot be told
     token: str = field(default="", repr=False)  # given from outside, for a gateway elsewhere
     private: bool = False  # started by this command
 
@@ -175,7 +176,11 @@ def _running(home: Path) -> Found | None:
             f"cannot read {path}: {error}; it belongs to the gateway of this home: "
             "run as the same user, or remove the file if no gateway runs"
         ) from error
-    return Found(url=str(about["url"]).removesuffix("/mcp"), operator_token=str(about["operator_token"]))
+    return Found(
+        url=str(about["url"]).removesuffix("/mcp"),
+        operator_token=str(about["operator_token"]),
+        recording=about.get("recording"),
+    )
 
 
 async def _start(home: Path, recording: Path | None, config: str | None) -> tuple[Any, Found]:
@@ -255,13 +260,20 @@ def _point_to(home: Path, recording: Path | None) -> None:
     fresh.replace(link)
 
 
+def shows_nothing(home: Path) -> bool:
+    """Whether the gateway of this home has no recording for tool servers that are to show one."""
+    running = _running(home)
+    return running is not None and running.recording == ""
+
+
 def _same_recording(home: Path, recording: Path | None) -> None:
     """Refuse to join a gateway that serves another recording than the one asked for."""
-    link = home / "recording"
-    if recording is None or not link.is_symlink() or _running(home) is None:
+    running = _running(home) if recording is not None else None
+    if recording is None or running is None or running.recording is None:
         return
-    if link.resolve() != recording.resolve():
+    wanted = recording.resolve()
+    if running.recording != str(wanted):
         raise GatewayUnreachable(
-            f"the gateway running in {home} serves {link.resolve()}, not {recording.resolve()}; "
-            "end the other chat first, or set POINTSMAN_HOME to another directory"
+            f"the gateway running in {home} serves {running.recording or 'no recording'}, not {wanted}; "
+            "end it (or the chat that started it) first, or set POINTSMAN_HOME to another directory"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +21,7 @@ from specialists.types import Progress
 if TYPE_CHECKING:
     from coordinator.cases import CaseRunner
 
+log = logging.getLogger("coordinator.session")
 LIVE = ("prometheus", "logs", "git", "kubectl")  # settings of the tool servers that name a live system
 HEAVY = ("coordinator.cases", "coordinator.graph", "langgraph.checkpoint.sqlite.aio", "specialists.roster")
 
@@ -107,9 +109,17 @@ def served_recording(settings: CoordinatorSettings, here: Path, config: str | No
         [beside / str(table["servers"])] if table.get("servers") else [Path("mcp.json"), here / "mcp.json"]
     )
     servers = next((each for each in named if each.is_file()), None)
-    if servers is None or "${recording}" in servers.read_text(encoding="utf-8"):
-        return private_gateway.bundled_recording()
-    return None
+    if servers is not None and "${recording}" not in servers.read_text(encoding="utf-8"):
+        return None
+    bundled = private_gateway.bundled_recording()
+    if bundled and private_gateway.shows_nothing(here):
+        log.warning(
+            "the gateway that runs in %s shows no recording; for the recorded incident, end it and start "
+            "`pointsman gateway --recording %s`",
+            *(here, bundled),
+        )
+        return None
+    return bundled
 
 
 def _looks_at_live_systems(config: str | None) -> bool:

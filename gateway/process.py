@@ -135,7 +135,10 @@ async def _serve(
         _return_large_blocks()
         raise_file_limit()
         about = {"url": url, "pid": os.getpid(), "started": datetime.now(UTC).isoformat(timespec="seconds")}
-        _write_private(about_file, {**about, "operator_token": operator["token"]})
+        told = {**about, "operator_token": operator["token"]}
+        if "${recording}" in app.reader.path.read_text(encoding="utf-8"):
+            told["recording"] = str(Path(settings.recording).resolve()) if settings.recording else ""
+        _write_private(about_file, told)
         serving = asyncio.create_task(server.serve(sockets=[sock]))
         try:
             await asyncio.wait(

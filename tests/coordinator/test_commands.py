@@ -9,6 +9,9 @@ from subprocess import PIPE
 
 import pytest
 
+from coordinator.private_gateway import bundled_recording
+from coordinator.session import served_recording
+from coordinator.settings import CoordinatorSettings
 from tests.coordinator.conftest import POINTSMAN, Workspace
 
 
@@ -83,6 +86,20 @@ def test_init_writes_files_that_work(workspace):
     assert again.returncode == 2 and "--force" in again.stderr
     checked = Workspace(made).run("doctor", "--json")
     assert json.loads(checked.stdout)["ok"], checked.stdout
+
+
+def test_a_gateway_that_shows_no_recording_is_not_taken_for_one_that_does(workspace, monkeypatch, caplog):
+    made = workspace.folder / "made"
+    assert workspace.run("init", str(made)).returncode == 0
+    alone = Workspace(made, workspace.started)
+    alone.start("gateway", "--port", "0")
+    alone.until((alone.home / "gateway.json").exists)
+    asked = alone.run("chat", "--recording", str(bundled_recording()), "--message", "what is wrong?")
+    assert asked.returncode == 5 and "serves no recording" in asked.stderr
+    monkeypatch.chdir(made)
+    assert served_recording(CoordinatorSettings(), alone.home, None) is None
+    assert "pointsman gateway --recording" in caplog.text
+    assert served_recording(CoordinatorSettings(), made / "another", None) == bundled_recording()
 
 
 def test_doctor_says_what_it_has_seen_while_it_looks_on(workspace):

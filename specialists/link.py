@@ -13,7 +13,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
-import aiohttp
 import httpx2
 from anyio import BrokenResourceError, ClosedResourceError
 from mcp import Client, MCPError
@@ -23,24 +22,17 @@ from mcp.types import CONNECTION_CLOSED, ElicitRequestParams, ElicitResult, Impl
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from specialists.errors import GatewayLost, TokenRefused
-from specialists.http import CONNECT_SECONDS, sockets
 from specialists.posts import Posts, session_on
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 Kept = TypeVar("Kept", bound="Closable")
 
+CONNECT_SECONDS = 5.0
 LONGEST_PAUSE = 0.5
 ABOUT = Implementation(name="pointsman-specialist", version="1")
 MOST_KNOWN = 100  # endpoints whose version is remembered
-LOST = (
-    MCPError,
-    OSError,
-    aiohttp.ClientError,
-    httpx2.HTTPError,
-    ClosedResourceError,
-    BrokenResourceError,
-)
+LOST = (MCPError, OSError, httpx2.HTTPError, ClosedResourceError, BrokenResourceError)
 
 
 class _Lent(httpx2.AsyncBaseTransport):
@@ -68,9 +60,7 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._trust = httpx2.create_ssl_context()
-        self._transport = httpx2.AsyncHTTPTransport(verify=self._trust, retries=0)
-        self.http: aiohttp.ClientSession  # for what needs no session, once the pool is entered
+        self._transport = httpx2.AsyncHTTPTransport(retries=0)
         self._kept: dict[str, Any] = {}
         self.lent = _Lent(self._transport)
         self.spoken: dict[str, str] = {}  # the version of MCP that an endpoint speaks, while it answers
@@ -83,13 +73,11 @@ class Pool:
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
-        self.http = sockets(self._trust)
         return self
 
     async def __aexit__(self, *failure: Any) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_exit(self._transport)
-            stack.push_async_exit(self.http)
             while self._kept:
                 stack.push_async_callback(self._kept.popitem()[1].aclose)
 
@@ -247,7 +235,7 @@ class _Direct:
 
     def __init__(self, url: str, token: str, pool: Pool, version: str) -> None:
         self.token = token
-        self.posts = Posts(url, token, pool.http)
+        self.posts = Posts(url, token, pool.lent, CONNECT_SECONDS)
         self.session = session_on(self.posts, version, ABOUT, elicitation_callback=_leave_it_to_a_person)
 
     async def close(self) -> None:

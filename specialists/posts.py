@@ -10,16 +10,14 @@ import asyncio
 import itertools
 import json
 from collections.abc import Mapping
-from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
+import httpx2
 from mcp import MCPError
 from mcp.client.session import ClientSession
 from mcp.types import CONNECTION_CLOSED, INTERNAL_ERROR, DiscoverResult, Implementation, ServerCapabilities
 
 from specialists import tracing
-from specialists.http import events
 
 if TYPE_CHECKING:
     from mcp.shared.dispatcher import CallOptions
@@ -30,16 +28,17 @@ ACCEPTED = {"accept": "application/json, text/event-stream", "content-type": "ap
 class Posts:
     """What an MCP session sends its requests with; `status` is that of the last answer."""
 
-    def __init__(self, url: str, token: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, token: str, transport: httpx2.AsyncBaseTransport, connect: float) -> None:
         self._headers = ACCEPTED | ({"authorization": f"Bearer {token}"} if token else {})
-        self._url, self._http = url, http
+        self._url, self._transport = httpx2.URL(url), transport
+        self._timeout = httpx2.Timeout(connect, read=None).as_dict()
         self._numbers = itertools.count(1)
         self.status = 0
 
     async def send_raw_request(
         self, method: str, params: Mapping[str, Any] | None, opts: CallOptions | None = None
     ) -> dict[str, Any]:
-        """Send one request and give its result; MCPError as answered, ClientError when the way is shut.
+        """Send one request and give its result; MCPError as answered, httpx2.HTTPError when the way is shut.
 
         To leave before the answer closes the connection, which tells the other side that nobody waits.
         """
@@ -60,24 +59,31 @@ class Posts:
 
     async def _asked(self, method: str, params: dict[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
         message = {"jsonrpc": "2.0", "id": next(self._numbers), "method": method, "params": params}
-        body = json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
-        async with self._http.post(
-            self._url, data=body, headers={**self._headers, **headers}, allow_redirects=False
-        ) as response:
-            self.status = response.status
-            return _result(await _answer(response, message["id"]), response.status)
+        request = httpx2.Request(
+            "POST",
+            self._url,
+            headers={**self._headers, **headers},
+            content=json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode(),
+            extensions={"timeout": self._timeout},
+        )
+        response = await self._transport.handle_async_request(request)
+        response.request = request
+        self.status = response.status_code
+        try:
+            return _result(await _answer(response, message["id"]), response.status_code)
+        finally:
+            await response.aclose()
 
 
-async def _answer(response: aiohttp.ClientResponse, number: int) -> Any:
+async def _answer(response: httpx2.Response, number: int) -> Any:
     """The message that answers, from a body of JSON or from the stream that ends with it."""
-    if response.content_type == "text/event-stream":
-        async with aclosing(events(response.content.iter_any())) as told:
-            async for _, data in told:
-                message = json.loads(data)
-                if message.get("id") == number and "method" not in message:
-                    return message
+    if response.headers.get("content-type", "").startswith("text/event-stream"):
+        async for event in httpx2.EventSource(response, None):
+            message = json.loads(event.data) if event.data else {}
+            if message.get("id") == number and "method" not in message:
+                return message
         raise MCPError(CONNECTION_CLOSED, "the stream ended without an answer")
-    body = await response.read()
+    body = await response.aread()
     try:
         return json.loads(body)
     except ValueError:

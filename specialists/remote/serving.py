@@ -8,13 +8,17 @@ import logging
 import os
 import signal
 import socket
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import uvicorn
-from a2a.server.routes import create_agent_card_routes
+from a2a.server.context import ServerCallContext
+from a2a.server.request_handlers import DefaultRequestHandler
+from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.tasks import InMemoryTaskStore
 from a2a.types import a2a_pb2 as a2a
 from google.protobuf.struct_pb2 import Struct
 from starlette.applications import Starlette
@@ -29,8 +33,6 @@ from specialists.remote import wire
 from specialists.remote.access import AllowedGateways
 from specialists.remote.door import Door
 from specialists.remote.executor import CallerHeaders, Executor
-from specialists.remote.handler import Handler
-from specialists.remote.streams import Dispatcher, Streams
 from specialists.remote.tokens import AccessTokens, Issuer
 from specialists.types import Card, Specialist
 
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 CARD = "/.well-known/agent-card.json"
 HEALTH = "/health"
+MOST_KEPT = 500  # tasks remembered, for callers that come back for a finding
+PARKED_SECONDS = 3600.0  # how long a task waits for a person
 IDLE_SECONDS = 75
 MOST_CONNECTIONS = 256
 STOP_SECONDS = 5
@@ -62,9 +66,8 @@ def serve(specialists: Iterable[Specialist], serving: Serving) -> None:
     bound = _bind(serving.host, serving.port)
     host, port = bound.getsockname()[:2]
     shown = serving.url or f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    streams = Streams()
     tokens = AccessTokens(serving.issuer) if serving.issuer else None
-    app = build(list(specialists), shown.rstrip("/"), serving.allowed, serving.token, streams, tokens)
+    app = build(list(specialists), shown.rstrip("/"), serving.allowed, serving.token, tokens)
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -78,7 +81,7 @@ def serve(specialists: Iterable[Specialist], serving: Serving) -> None:
     if serving.ready_fd is not None:
         with os.fdopen(serving.ready_fd, "w") as ready:
             ready.write(json.dumps({"url": shown, "pid": os.getpid()}) + "\n")
-    Quiet(config, streams).run(sockets=[bound])
+    _Quiet(config).run(sockets=[bound])
 
 
 def build(
@@ -86,23 +89,26 @@ def build(
     url: str,
     allowed: AllowedGateways,
     token: str = "",
-    streams: Streams | None = None,
     tokens: AccessTokens | None = None,
 ) -> Any:
     """The ASGI application: each specialist at /NAME, and a single one's card also at the root."""
-    pool, streams = Pool(), streams or Streams()
+    pool = Pool()
     routes: list[Any] = []
     executors: dict[str, Executor] = {}
     public = {HEALTH}
-    handlers: list[Handler] = []
+    handlers: list[DefaultRequestHandler] = []
     for specialist in specialists:
         name = specialist.card.name
         card = agent_card(specialist.card, f"{url}/{name}", bool(token or tokens))
         executors[name] = Executor(specialist, allowed, pool)
-        handler = Handler(executors[name], card)
+        handler = DefaultRequestHandler(
+            agent_executor=executors[name],
+            task_store=_LatestTasks(),
+            agent_card=card,
+            interrupted_task_timeout=PARKED_SECONDS,
+        )
         handlers.append(handler)
-        dispatcher = Dispatcher(streams, handler, context_builder=CallerHeaders())
-        routes.append(Route(f"/{name}", dispatcher.handle_requests, methods=["POST"]))
+        routes += create_jsonrpc_routes(handler, f"/{name}", context_builder=CallerHeaders())
         for path in [f"/{name}{CARD}", *([CARD] if len(specialists) == 1 else [])]:
             routes += create_agent_card_routes(card, card_url=path)
             public.add(path)
@@ -160,17 +166,8 @@ def agent_card(card: Card, url: str, guarded: bool) -> a2a.AgentCard:
     return made
 
 
-class Quiet(uvicorn.Server):
-    """Uvicorn that ends normally at SIGTERM and SIGINT, and does not wait for streams to end."""
-
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
-        super().__init__(config)
-        self._streams = streams
-
-    def handle_exit(self, sig: int, frame: Any) -> None:
-        """Begin to stop."""
-        super().handle_exit(sig, frame)
-        self._streams.end()
+class _Quiet(uvicorn.Server):
+    """Uvicorn that ends normally at SIGTERM and SIGINT."""
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -183,6 +180,23 @@ class Quiet(uvicorn.Server):
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
+
+
+class _LatestTasks(InMemoryTaskStore):
+    """A task store that forgets the oldest."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._latest: OrderedDict[str, None] = OrderedDict()
+
+    async def save(self, task: a2a.Task, context: ServerCallContext) -> None:
+        """Keep a task, and let go of the one that was touched longest ago."""
+        await super().save(task, context)
+        self._latest[task.id] = None
+        self._latest.move_to_end(task.id)
+        while len(self._latest) > MOST_KEPT:
+            oldest, _ = self._latest.popitem(last=False)
+            await super().delete(oldest, context)
 
 
 def _bind(host: str, port: int) -> socket.socket:

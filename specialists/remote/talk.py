@@ -10,26 +10,31 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-import aiohttp
+import httpx
+from a2a.client import A2ACardResolver, AgentCardResolutionError, Client, ClientConfig, ClientFactory
+from a2a.client.client import ClientCallContext
+from a2a.client.errors import A2AClientError
 from a2a.types import a2a_pb2 as a2a
 from a2a.utils.errors import A2AError, TaskNotFoundError, UnsupportedOperationError
 from google.protobuf.json_format import MessageToDict
 from pydantic import ValidationError
 
 from specialists import tracing
-from specialists.errors import AgentFailed, AgentLost
-from specialists.http import sockets
+from specialists.errors import AgentFailed, AgentLost, AgentTokenRefused
 from specialists.link import Pool
 from specialists.remote import foreign, wire
 from specialists.remote.access import Access
-from specialists.remote.agent import Agent
 from specialists.settings import Remote
 from specialists.types import Event, Finding, Progress, Task
 
 log = logging.getLogger(__name__)
 
+CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 45.0  # servers send a comment every 15 s; longer silence is a dead connection
 CANCEL_SECONDS = 2.0
+MOST_ANSWER = 16 * 1024 * 1024  # bytes of one answer or stream
 MOST_STEPS = 2_000  # steps told in one task
 POLL_SECONDS = 0.5
 CARD_SECONDS = 60.0  # a card is trusted that long: it says whether the agent may have a way to our tools
@@ -49,38 +54,32 @@ async def conversation(
     name: str, settings: Remote, task: Task, access: Access, pool: Pool | None = None
 ) -> AsyncIterator[Event]:
     """The agent's progress and its finding; sockets and the agent's card are kept in the pool."""
-    async with _sockets(pool) as http:
-        agent = Agent(name, settings, http)
-        known_cards = pool.keep("cards of agents", _Cards) if pool else _Cards()
-        card = await known_cards.of(agent, settings)
-        lost = functools.partial(known_cards.forget, settings.url)
+    async with _address(settings, pool) as address, http_client(settings, address) as http:
+        card = await _card(name, settings, http, address)
         try:
-            known = _knows_us(card, name, settings)
-            agent.speaks(card)
-            talk = _Talk(name, settings, task, agent, card, access if known else None, lost)
+            known, client = _knows_us(card, name, settings), _client(card, settings, http, name)
+            talk = _Talk(name, settings, task, client, access if known else None, address.forget)
             try:
                 async for event in talk.follow():
                     yield event
             finally:
                 await talk.leave()
         except (AgentLost, AgentFailed):
-            lost()
+            address.forget()
             raise
 
 
 async def greet(name: str, settings: Remote) -> str:
     """What the agent at an address is, once it has shown its card and taken our token."""
-    async with _sockets(None) as http:
-        agent = Agent(name, settings, http)
-        card = await agent.card()
-        known = _knows_us(card, name, settings)
-        agent.speaks(card)
+    async with _address(settings, None) as address, http_client(settings, address) as http:
+        card = await fetch_card(settings, http, name)
+        known, client = _knows_us(card, name, settings), _client(card, settings, http, name)
         try:
-            await agent.ask("GetTask", a2a.GetTaskRequest(id="pointsman-specialists-test"), a2a.Task(), {})
+            await client.get_task(a2a.GetTaskRequest(id="pointsman-specialists-test"))
         except TaskNotFoundError:
             pass  # it looked, so it took the token
         except A2AError as error:
-            raise agent.refuses(error) from error
+            raise _problem(error, f"agent {name} at {settings.url}", settings) from error
     return f"{settings.url}: {card.name} {card.version}, " + (
         "a specialist that uses our gateway" if known else "a foreign A2A agent: its words are no evidence"
     )
@@ -94,13 +93,11 @@ class _Talk:
         name: str,
         settings: Remote,
         task: Task,
-        agent: Agent,
-        card: a2a.AgentCard,
+        client: Client,
         access: Access | None,
         lost: Callable[[], None],
     ) -> None:
-        self._name, self._settings, self._task, self._agent = name, settings, task, agent
-        self._streams = card.capabilities.streaming
+        self._name, self._settings, self._task, self._client = name, settings, task, client
         self._access = access
         self._lost = lost  # told when the agent was gone or had forgotten its task
         self._id = ""  # of the A2A task, once the agent gave it one
@@ -130,12 +127,13 @@ class _Talk:
                 self._id = ""
                 self._lost()
                 await patience.wait(AgentLost(f"{self._where}: it forgets the task each time it is asked"))
-            except AgentLost as problem:
+            except A2AError as error:
+                problem = _problem(error, self._where, self._settings)
+                if not isinstance(problem, AgentLost):
+                    raise problem from error
                 log.info("%s: %s; trying again", self._name, problem)
                 self._lost()
                 await patience.wait(problem)
-            except A2AError as error:
-                raise self._agent.refuses(error) from error
         yield self._finding()
 
     async def leave(self) -> None:
@@ -144,46 +142,39 @@ class _Talk:
             return
         try:
             async with asyncio.timeout(CANCEL_SECONDS):
-                request = a2a.CancelTaskRequest(id=self._id)
-                await self._agent.ask("CancelTask", request, a2a.Task(), self._headers())
-        except (A2AError, AgentLost, AgentFailed, TimeoutError) as error:
+                await self._client.cancel_task(a2a.CancelTaskRequest(id=self._id), context=self._context())
+        except (A2AError, TimeoutError) as error:
             log.info("%s: task %s could not be cancelled: %s", self._name, self._id, error)
 
     @property
     def _where(self) -> str:
-        return self._agent.where
+        return f"agent {self._name} at {self._settings.url}"
 
     async def _stream(self) -> AsyncGenerator[Progress]:
         """What one stream tells: of the task as it was sent, or as it goes on."""
-        if self._id and not self._streams:
-            return  # look at it instead
-        method, request = "SubscribeToTask", a2a.SubscribeToTaskRequest(id=self._id)
-        if not self._id:
-            method, request = "SendStreamingMessage", a2a.SendMessageRequest(message=self._message())
-            request.configuration.history_length = 0
-            if not self._streams:
-                answer = a2a.SendMessageResponse()
-                for event in self._read(
-                    await self._agent.ask("SendMessage", request, answer, self._headers())
-                ):
+        if self._id:
+            try:
+                request = a2a.SubscribeToTaskRequest(id=self._id)
+                async with aclosing(self._client.subscribe(request, context=self._context())) as responses:  # type: ignore[type-var]
+                    async for response in responses:
+                        for event in self._read(response):
+                            yield event
+            except (UnsupportedOperationError, NotImplementedError):
+                return  # it ended meanwhile, or the agent does not stream: look at it instead
+            return
+        request = a2a.SendMessageRequest(message=self._message())
+        request.configuration.history_length = 0
+        async with aclosing(self._client.send_message(request, context=self._context())) as responses:  # type: ignore[type-var]
+            async for response in responses:
+                for event in self._read(response):
                     yield event
-                return
-        try:
-            async with aclosing(self._agent.listen(method, request, self._headers())) as responses:
-                async for response in responses:
-                    for event in self._read(response):
-                        yield event
-        except UnsupportedOperationError:
-            if not self._id:
-                raise
-            return  # it ended meanwhile: look at it instead
 
     async def _look(self) -> list[Progress]:
         """The task as it stands now."""
         if not self._id:
             raise AgentFailed(f"{self._where}: it answered nothing")
-        request = a2a.GetTaskRequest(id=self._id)
-        return self._taken(await self._agent.ask("GetTask", request, a2a.Task(), self._headers()))
+        found = await self._client.get_task(a2a.GetTaskRequest(id=self._id), context=self._context())
+        return self._taken(found)
 
     def _message(self) -> a2a.Message:
         part = wire.task_part(self._task) if self._access else a2a.Part(text=foreign.told(self._task))
@@ -192,19 +183,20 @@ class _Talk:
             message.extensions.append(wire.EXTENSION)
         return message
 
-    def _headers(self) -> dict[str, str]:
+    def _context(self) -> ClientCallContext:
         """The headers of a request; only an agent that knows us gets a way to our tools."""
-        if not self._access:
-            return {}
-        return {
-            wire.EXTENSIONS_HEADER: wire.EXTENSION,
-            wire.GATEWAY_HEADER: self._access.url,
-            wire.TOKEN_HEADER: self._access.token,
-            wire.RUN_HEADER: self._access.run,
-            **tracing.carried(),
-        }
+        headers: dict[str, str] = {}
+        if self._access:
+            headers = {
+                wire.EXTENSIONS_HEADER: wire.EXTENSION,
+                wire.GATEWAY_HEADER: self._access.url,
+                wire.TOKEN_HEADER: self._access.token,
+                wire.RUN_HEADER: self._access.run,
+                **tracing.carried(),
+            }
+        return ClientCallContext(service_parameters=headers)
 
-    def _read(self, response: a2a.StreamResponse | a2a.SendMessageResponse) -> list[Progress]:
+    def _read(self, response: a2a.StreamResponse) -> list[Progress]:
         """Take one event of a stream."""
         kind = response.WhichOneof("payload")
         if kind == "task":
@@ -289,46 +281,69 @@ class _Talk:
         return foreign.finding(self._name, self._task, text, self._settings.url)
 
 
-class _Cards:
-    """The cards of agents, by URL: each is kept for a while, and until something goes wrong there."""
+class _Address:
+    """What is kept of an agent's address from one task to the next: sockets and its card, but no token."""
 
-    def __init__(self) -> None:
-        self._kept: dict[str, tuple[a2a.AgentCard, float]] = {}  # with the time, by the clock of the loop
+    def __init__(self, tls: bool) -> None:
+        self._transport = _Bounded(httpx.AsyncHTTPTransport(verify=_tls() if tls else False))
+        self.lent = _Lent(self._transport)
+        self.card: a2a.AgentCard | None = None
+        self.fetched = 0.0  # when, by the clock of the loop
 
-    async def of(self, agent: Agent, settings: Remote) -> a2a.AgentCard:
-        """An agent's card, fetched again once it is old; tried until patience ends."""
-        clock, patience = asyncio.get_running_loop().time, _Patience(settings.patience)
-        while True:
-            card, fetched = self._kept.get(settings.url, (None, 0.0))
-            if card is not None and clock() <= fetched + CARD_SECONDS:
-                return card
-            try:
-                self._kept[settings.url] = await agent.card(), clock()
-            except AgentLost as error:
-                await patience.wait(error)
-
-    def forget(self, url: str) -> None:
-        """Have a card fetched again: who answers there next may be another."""
-        self._kept.pop(url, None)
+    def forget(self) -> None:
+        """Have the card fetched again: who answers there next may be another."""
+        self.card = None
 
     async def aclose(self) -> None:
-        """Nothing is held."""
+        """Close the sockets."""
+        await self._transport.aclose()
 
 
 @asynccontextmanager
-async def _sockets(pool: Pool | None) -> AsyncIterator[aiohttp.ClientSession]:
-    """The pool's sockets, or some for this block alone."""
+async def _address(settings: Remote, pool: Pool | None) -> AsyncIterator[_Address]:
+    """The address as the pool keeps it, or one for this block alone."""
+    make = functools.partial(_Address, settings.url.startswith("https"))
     if pool:
-        yield pool.http
+        yield pool.keep(f"agent {settings.url}", make)
         return
-    async with sockets(_trust()) as own:
+    async with aclosing(make()) as own:
         yield own
 
 
-@functools.cache
-def _trust() -> ssl.SSLContext:
-    """Made once: it costs some ten milliseconds."""
-    return ssl.create_default_context()
+async def _card(name: str, settings: Remote, http: httpx.AsyncClient, address: _Address) -> a2a.AgentCard:
+    """The agent's card, fetched again once it is old; tried until patience ends."""
+    clock, patience = asyncio.get_running_loop().time, _Patience(settings.patience)
+    while address.card is None or clock() > address.fetched + CARD_SECONDS:
+        try:
+            address.card, address.fetched = await fetch_card(settings, http, name), clock()
+        except AgentLost as error:
+            await patience.wait(error)
+    return address.card
+
+
+async def fetch_card(settings: Remote, http: httpx.AsyncClient, name: str) -> a2a.AgentCard:
+    """The agent's card; AgentLost, AgentTokenRefused or AgentFailed."""
+    try:
+        return await A2ACardResolver(http, settings.url).get_agent_card()
+    except A2AError as error:
+        raise _problem(error, f"agent {name} at {settings.url}", settings) from error
+
+
+def _client(card: a2a.AgentCard, settings: Remote, http: httpx.AsyncClient, name: str) -> Client:
+    """A client of the agent at the host that was configured, whatever host its card names.
+
+    Of the card only the path is taken: a token goes to no other host than the one the settings name.
+    """
+    mine = urlsplit(settings.url)
+    for interface in card.supported_interfaces:
+        interface.url = urlunsplit((mine.scheme, mine.netloc, urlsplit(interface.url).path, "", ""))
+    try:
+        return ClientFactory(ClientConfig(httpx_client=http)).create(card)
+    except ValueError as error:
+        raise AgentFailed(
+            f"agent {name} at {settings.url}: it cannot be talked to ({error}); "
+            "it must speak A2A 1.0 over JSON-RPC"
+        ) from error
 
 
 def _knows_us(card: a2a.AgentCard, name: str, settings: Remote) -> bool:
@@ -362,3 +377,90 @@ class _Patience:
             raise problem
         await asyncio.sleep(self._pause)
         self._pause = min(2 * self._pause, LONGEST_PAUSE)
+
+
+def http_client(settings: Remote, address: _Address) -> httpx.AsyncClient:
+    """An HTTP client with the agent's token, that follows no redirect and reads no endless answer."""
+    token = settings.token().get_secret_value()
+    return httpx.AsyncClient(
+        headers={"Authorization": f"Bearer {token}"} if token else {},
+        timeout=httpx.Timeout(CONNECT_SECONDS, read=SILENCE_SECONDS),
+        transport=address.lent,
+        follow_redirects=False,
+    )
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    """Made once: it costs some ten milliseconds."""
+    return ssl.create_default_context()
+
+
+class _Bounded(httpx.AsyncBaseTransport):
+    """A transport whose answers end in an error when they grow too long."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        response = await self._inner.handle_async_request(request)
+        response.stream = _BoundedStream(response.stream, str(request.url))
+        return response
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Lent(httpx.AsyncBaseTransport):
+    """A transport that many HTTP clients use and none of them closes."""
+
+    def __init__(self, owned: httpx.AsyncBaseTransport) -> None:
+        self._owned = owned
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return await self._owned.handle_async_request(request)
+
+
+class _BoundedStream(httpx.AsyncByteStream):
+    def __init__(self, inner: Any, url: str) -> None:
+        self._inner = inner
+        self._url = url
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        size = 0
+        async for chunk in self._inner:
+            size += len(chunk)
+            if size > MOST_ANSWER:
+                size = MOST_ANSWER >> 20
+                raise AgentFailed(
+                    f"agent at {self._url}: its answer is longer than {size} MiB; it was not read on"
+                )
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+def _problem(error: A2AError, where: str, settings: Remote) -> AgentLost | AgentFailed:
+    """What an error of the SDK means: the agent is gone, it refused our token, or it answered nonsense."""
+    cause = error.__cause__
+    if isinstance(cause, httpx.HTTPStatusError):
+        status = cause.response.status_code
+        if status in (401, 403):
+            return AgentTokenRefused(
+                f"{where}: it refused the token (HTTP {status}); put a valid one in {settings.token_env}"
+            )
+        if status in (429, 502, 503, 504):
+            return AgentLost(f"{where}: HTTP {status}; see that it runs, or try again later")
+        return AgentFailed(f"{where}: HTTP {status}; see that url in the settings is right")
+    if isinstance(cause, httpx.InvalidURL | httpx.UnsupportedProtocol):
+        return AgentFailed(f"{where}: {cause}; correct url in the settings")
+    if isinstance(cause, httpx.RequestError):
+        said = str(cause) or type(cause).__name__
+        return AgentLost(
+            f"{where}: it cannot be reached or stopped answering ({said}); "
+            "start it with `pointsman specialists serve`"
+        )
+    if isinstance(error, AgentCardResolutionError | A2AClientError):
+        return AgentFailed(f"{where}: {str(error)[:300]}; see that url names an A2A 1.0 agent")
+    return AgentFailed(f"{where}: {type(error).__name__}: {str(error)[:300]}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
+import httpx2
 import jwt
 
 from specialists.errors import SettingsError
-from specialists.http import sockets
 from specialists.remote.access import is_loopback
 
 log = logging.getLogger(__name__)
@@ -126,20 +124,19 @@ class AccessTokens:
             async with asyncio.timeout(FETCH_SECONDS):
                 found = jwt.PyJWKSet.from_json(await _got(self._issuer.keys)).keys
             self._keys = {(key.key_id, key.algorithm_name): key for key in found}
-        except (OSError, ValueError, AttributeError, aiohttp.ClientError, jwt.PyJWTError) as error:
+        except (OSError, ValueError, AttributeError, httpx2.HTTPError, jwt.PyJWTError) as error:
             log.warning("keys of %s: %s; those read before stay", self._issuer.keys, error or type(error))
 
 
 async def _got(source: str) -> Any:
     if "://" not in source:
         return await asyncio.to_thread(Path(source).read_bytes)
-    async with (
-        sockets(ssl.create_default_context()) as http,
-        http.get(source, allow_redirects=False, raise_for_status=True) as answer,
-    ):
-        body = await answer.content.read(LARGEST_SET + 1)
-        while not answer.content.at_eof() and len(body) <= LARGEST_SET:
-            body += await answer.content.read(LARGEST_SET)
-        if len(body) > LARGEST_SET or answer.status != 200:
-            raise ValueError(f"HTTP {answer.status}, {len(body)} bytes")
+    async with httpx2.AsyncClient(trust_env=False) as http, http.stream("GET", source) as answer:
+        body = b""
+        async for piece in answer.aiter_bytes():
+            body += piece
+            if len(body) > LARGEST_SET:
+                break
+        if len(body) > LARGEST_SET or answer.status_code != 200:
+            raise ValueError(f"HTTP {answer.status_code}, {len(body)} bytes")
         return body

@@ -52,7 +52,7 @@ class FakeAgent:
                     {
                         "url": self.more.get("url", f"{request.base_url}rpc"),
                         "protocolBinding": "JSONRPC",
-                        "protocolVersion": self.more.get("version", "1.0"),
+                        "protocolVersion": "1.0",
                     }
                 ],
                 "capabilities": {

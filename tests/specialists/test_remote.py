@@ -143,11 +143,6 @@ async def test_an_agent_that_does_not_stream_is_asked_and_then_looked_at(ask):
     assert agent.methods == ["SendMessage", "GetTask"]
 
 
-async def test_an_agent_of_another_version_is_told_from_one_that_can_be_talked_to(ask):
-    finding = (await ask(ours([], version="0.3.0"), patience=0))[-1]
-    assert finding.status == "failed" and "it must speak A2A 1.0 over JSON-RPC" in finding.summary
-
-
 async def test_a_task_that_the_agent_has_forgotten_is_asked_again(ask):
     forgotten = {"error": {"code": -32001, "message": "Task not found"}}
     agent = ours([opened(), DROP], forgotten, [opened(), *whole(FOUND)])

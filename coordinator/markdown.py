@@ -212,11 +212,16 @@ def _work(report: Report) -> list[str]:
     ]
     if not rows:
         return []
-    models = [
+    notes = [
         f"- {w.specialist} asked {w.model or 'a model'}: {w.tokens} tokens" for w in report.work if w.tokens
     ]
+    notes += [
+        f"- {w.specialist}: {w.dropped} left out, since the words do not stand in the call that was cited"
+        for w in report.work
+        if w.dropped
+    ]
     head = ["| Specialist | Mode | Outcome | Calls | Time | In short |", "|---|---|---|---|---|---|"]
-    return [*head, *rows, *([""] if models else []), *models]
+    return [*head, *rows, *([""] if notes else []), *notes]
 
 
 def _evidence(report: Report) -> list[str]:

@@ -122,6 +122,7 @@ class Work(Value):
     seconds: float
     model: str = ""
     tokens: int = 0  # what a hosted model read and wrote
+    dropped: int = 0  # claims and causes that did not stand where they were said to
 
 
 class StepLine(Value):

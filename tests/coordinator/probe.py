@@ -85,3 +85,20 @@ class Broken(Probe):
         await toolbox.call("things__look", {"n": 1})
         raise ValueError("the probe broke")
         yield
+
+
+class Forger(Probe):
+    """Says what it saw, and cites words that stand nowhere."""
+
+    async def investigate(self, task, toolbox):
+        """One look, one claim that stands and one that does not."""
+        seen = (await toolbox.call("things__look", {"n": 1})).required()
+        true = seen.quote("thing 1 is broken")
+        said = [
+            Claim(kind="symptom", text=text, confidence=0.9, evidence=(evidence,), component="thing")
+            for text, evidence in (
+                ("Thing 1 is broken.", true),
+                ("It was the moon.", true.model_copy(update={"quote": "the moon did it"})),
+            )
+        ]
+        yield Finding(task=task.id, specialist="probe", status="found", summary="Hm.", claims=tuple(said))

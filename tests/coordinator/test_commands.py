@@ -9,6 +9,7 @@ from subprocess import PIPE
 
 import pytest
 
+from coordinator.markdown import markdown
 from coordinator.private_gateway import bundled_recording
 from coordinator.session import served_recording
 from coordinator.settings import CoordinatorSettings
@@ -76,6 +77,14 @@ def test_triage_prints_a_report_that_show_and_report_find_again(workspace):
     assert workspace.run("cases", "report", case).stdout.strip() == done.stdout.strip()
     assert "Thing 1 is broken" in workspace.run("cases", "show", case).stdout
     assert "probe: things__look" in done.stderr  # progress names specialist and tool
+
+
+def test_a_report_says_how_much_of_what_was_said_did_not_stand(workspace, run):
+    workspace.use(probe="Forger")
+    report = run(lambda runner, opened: runner.start(opened)).report
+    assert [(work.specialist, work.dropped) for work in report.work] == [("probe", 1)]
+    assert "- probe: 1 left out, since the words do not stand in the call" in markdown(report)
+    assert "moon" not in markdown(report)
 
 
 def test_init_writes_files_that_work(workspace):

@@ -280,6 +280,7 @@ class Engine:
             running.control.request_drain(wish.wish)
             if wish.wish == "cancel":
                 running.task.cancel()
+                await asyncio.wait({running.task}, timeout=self._lease / 5)  # until it says so itself
         if wish.wish in ("retry", "resume"):
             self.submit(wish.id)
         body = {"wish": wish.wish, "person": wish.person, "reason": wish.reason, "at": wish.at}

@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.types import CallToolResult
 
 POINTSMAN = str(Path(sys.executable).with_name("pointsman"))
-SECONDS = 60
+SECONDS = 120
 
 
 class Walk:

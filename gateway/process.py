@@ -61,6 +61,7 @@ class Quiet(uvicorn.Server):
         super().__init__(config)
         self.listening = asyncio.Event()
         self.on_stop: Callable[[], None] = lambda: None
+        self._told = False  # by a signal
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say so."""
@@ -72,17 +73,22 @@ class Quiet(uvicorn.Server):
         """Stop at the first signal, at once at the second."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._signalled)
         try:
             yield
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
 
-    def _stop(self) -> None:
+    def stop(self) -> None:
+        """End once what is under way has ended."""
         self.on_stop()
-        self.force_exit = self.should_exit
         self.should_exit = True
+
+    def _signalled(self) -> None:
+        self.force_exit = self._told
+        self._told = True
+        self.stop()
 
 
 async def serve(settings: Settings, home: Path, ready: Ready, *, with_parent: bool = False) -> None:
@@ -116,7 +122,12 @@ async def _serve(
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
         server = Quiet(config)
-        server.on_stop = app.front.end_streams
+
+        def ending() -> None:
+            about_file.unlink(missing_ok=True)  # nobody is to join a gateway that ends
+            app.front.end_streams()
+
+        server.on_stop = ending
         tasks = [
             asyncio.create_task(work)
             for work in (
@@ -174,7 +185,7 @@ async def _sweep(app: Any) -> None:
         await app.front.sessions.sweep()
 
 
-async def _until_stdin_closes(server: Any) -> None:
+async def _until_stdin_closes(server: Quiet) -> None:
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     try:
@@ -184,7 +195,7 @@ async def _until_stdin_closes(server: Any) -> None:
     while await reader.read(4096):
         pass
     log.info("the parent has gone; stopping")
-    server.should_exit = True
+    server.stop()
 
 
 def _write_private(path: Path, value: dict[str, Any]) -> None:

@@ -6,6 +6,8 @@ import asyncio
 import fcntl
 import http.client
 import json
+import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,8 @@ from gateway.types import Rule
 
 VERSION = "2026-07-28"
 SECONDS = 120.0
+ENDING_SECONDS = 15.0  # a gateway that ends lets what is under way end first
+POLL_SECONDS = 0.05
 ABOUT = {
     "io.modelcontextprotocol/protocolVersion": VERSION,
     "io.modelcontextprotocol/clientInfo": {"name": "pointsman", "version": "1"},
@@ -26,21 +30,29 @@ ABOUT = {
 
 @contextmanager
 def only_one(home: Path) -> Iterator[None]:
-    """Hold the home's lock; refuses when a gateway already does."""
+    """Hold the home's lock; waits for a gateway that is ending, and refuses when one runs."""
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    until = time.monotonic() + ENDING_SECONDS
     with (home / "gateway.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise GatewayRunning(
-                f"a gateway already runs in {home}{_where(home)}: use it, or stop it first"
-            ) from None
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                where = _where(home)
+                if where or time.monotonic() > until:
+                    raise GatewayRunning(
+                        f"a gateway already runs in {home}{where}: use it, or stop it first"
+                    ) from None
+                time.sleep(POLL_SECONDS)
         yield
 
 
 def _where(home: Path) -> str:
+    """The gateway that serves this home; empty while it starts or ends, and after it was killed."""
     try:
         about = json.loads((home / "gateway.json").read_text())
+        os.kill(int(about["pid"]), 0)
         return f" ({about['url']}, process {about['pid']})"
     except (OSError, ValueError, KeyError):
         return ""
@@ -71,7 +83,15 @@ async def call_admin(
 
     It is called with the operator's own token unless another is given.
     """
-    about = running(home)
+    until = time.monotonic() + ENDING_SECONDS
+    while True:
+        try:
+            about = running(home)
+            break
+        except GatewayUnreachable:
+            if (home / "gateway.json").exists() or time.monotonic() > until:
+                raise
+            await asyncio.sleep(POLL_SECONDS)  # it is just starting, or ending
     if about is None:
         return None
     about = about | ({"operator_token": token} if token else {})

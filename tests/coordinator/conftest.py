@@ -18,7 +18,7 @@ from coordinator.session import open_session
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 POINTSMAN = Path(sys.executable).with_name("pointsman")
-PATIENCE = 60.0  # a bound on hanging, not a measurement
+PATIENCE = 120.0  # a bound on hanging, not a measurement
 
 
 @dataclass

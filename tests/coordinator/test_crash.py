@@ -71,7 +71,7 @@ def test_a_case_goes_on_after_the_gateway_was_killed(workspace):
     workspace.until(lambda: 3 in workspace.looks())
     gateway.send_signal(signal.SIGKILL)
     gateway.wait()
-    said = first.communicate(timeout=60)[1]
+    said = first.communicate(timeout=120)[1]
     assert first.returncode == 5
     assert "cases resume" in said.splitlines()[-1]
     workspace.open_door("3")

@@ -189,7 +189,7 @@ def test_kill_9_between_the_case_and_its_note_opens_no_second_one(tmp_path, kind
     (tmp_path / "inbox" / "a.pdf").write_bytes(b"one")
     told = {"folder": "inbox", "mailbox": {"maildir": "mail"}}[kind]
     command = [sys.executable, "-c", CRASHING, str(tmp_path), kind, json.dumps(told)]
-    died = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=60)
+    died = subprocess.run(command, cwd=HERE.parents[1], capture_output=True, text=True, timeout=120)
     assert died.returncode == -signal.SIGKILL, died.stderr
     scene = Scene(tmp_path, FolderWatch if kind == "folder" else MailWatch, **{kind: told})
     [left] = scene.index.list()

@@ -152,7 +152,7 @@ def test_an_invoice_that_is_put_into_the_folder_is_paid_by_up_with_nobody_there(
             time.sleep(0.1)
     finally:
         up.terminate()
-        up.communicate(timeout=60)
+        up.communicate(timeout=120)
     with closing(sqlite3.connect(tmp_path / "erp.db")) as books:
         [(amount,)] = books.execute("SELECT amount FROM payment").fetchall()
     assert amount == truth[small]["settled"]["amount"] and index.list()[0].title == f"Invoice {small}"

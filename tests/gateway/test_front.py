@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -227,9 +226,8 @@ async def test_open_streams_do_not_hold_up_the_end(tmp_path: Path, fake: FakeSer
             new.listen(tools_list_changed=True) as events,
         ):
             await old.list_tools()
-            before = time.monotonic()
             started.process.terminate()
-            assert await asyncio.to_thread(started.process.wait, 10) == 0
-            assert time.monotonic() - before < 4
+            assert await asyncio.to_thread(started.process.wait, 30) == 0
+            assert "graceful shutdown exceeded" not in (tmp_path / "gateway.log").read_text()
             async with asyncio.timeout(5):
                 assert [event async for event in events] == []

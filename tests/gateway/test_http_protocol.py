@@ -97,7 +97,7 @@ async def test_a_connection_may_rest_for_so_long_and_no_longer() -> None:
             assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\nhi"), 5)).startswith(b"HTTP/1.1 200")
         began = time.monotonic()
         assert await asyncio.wait_for(reader.read(), 10) == b""
-        assert 0.9 < time.monotonic() - began < 5
+        assert time.monotonic() - began > 0.9
         writer.close()
 
 

@@ -6,13 +6,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.gateway.world import environment, fake_server, gateway, pointsman, stdio_entry, until, write_files
+from tests.gateway.world import (
+    ended,
+    environment,
+    fake_server,
+    gateway,
+    pointsman,
+    stdio_entry,
+    until,
+    write_files,
+)
 
 
 def start(directory: Path, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -24,7 +32,7 @@ def start(directory: Path, *options: str, **env: str) -> subprocess.CompletedPro
         cwd=directory,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
 
@@ -34,15 +42,10 @@ def test_it_is_ready_at_once_whatever_its_servers_do(tmp_path: Path) -> None:
     }
     dead["silent"] = {"command": "sleep", "args": ["60"]}
     dead["missing"] = {"command": "no-such-program"}
-    before = time.monotonic()
-    with gateway(tmp_path, {}):
-        empty = time.monotonic() - before
-    (tmp_path / "other").mkdir()
-    before = time.monotonic()
-    with gateway(tmp_path / "other", dead) as running:
-        assert time.monotonic() - before < empty + 1.5
+    with gateway(tmp_path, dead, connect_seconds=300) as running:
         told = json.loads(pointsman(running, "servers", "list", "--json").stdout)
         states = {s["name"]: s for s in told["servers"]}
+        assert states["silent"]["state"] == "connecting"  # it was not waited for
         assert states["missing"]["stage"] == "start" and "no-such-program" in states["missing"]["error"]
 
 
@@ -68,6 +71,56 @@ def test_a_second_gateway_in_the_same_home_says_so(tmp_path: Path) -> None:
         running.process.wait()
         with gateway(tmp_path, {}):
             pass
+
+
+def test_one_that_is_ending_is_joined_by_nobody_and_waited_for_by_the_next(tmp_path: Path) -> None:
+    with fake_server(tmp_path / "fake") as fake:
+        servers = {"fake": fake.entry(pin="trust")}
+        with gateway(tmp_path, servers) as running:
+            token = pointsman(running, "tokens", "issue", "agent:logs", "--role", "specialist").stdout
+            caller = calling(running.url, token.strip(), "slow", {"until": "go-on"})
+            assert until(lambda: len(fake.calls) == 1)
+            running.process.terminate()
+            assert until(lambda: not (running.home / "gateway.json").exists())
+            command = [sys.executable, "-m", "gateway", "--port", "0"]
+            second = subprocess.Popen(command, env=running.env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+            with ended(second):
+                assert until(lambda: holds(second, running.home / "gateway.lock"))
+                (fake.directory / "go-on").touch()
+                assert running.process.wait(20) == 0 == caller.wait(20)
+                assert until(lambda: serves(running.home) == second.pid, 30)
+
+
+def serves(home: Path) -> int:
+    """The process that says it serves this home; 0 when none does."""
+    file = home / "gateway.json"
+    return json.loads(file.read_text())["pid"] if file.exists() else 0
+
+
+def holds(process: subprocess.Popen[Any], file: Path) -> bool:
+    """Whether the process has this file open."""
+    return any(fd.exists() and fd.samefile(file) for fd in Path(f"/proc/{process.pid}/fd").iterdir())
+
+
+def calling(url: str, token: str, tool: str, arguments: dict[str, Any], key: str = "") -> Any:
+    """A process that calls a tool of the server `fake`."""
+    meta = {
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        **({"pointsman/key": key} if key else {}),
+    }
+    params = {"name": f"fake__{tool}", "arguments": arguments, "_meta": meta}
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": "2026-07-28",
+        "Mcp-Method": "tools/call",
+        "Mcp-Name": f"fake__{tool}",
+    }
+    flags = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
+    return subprocess.Popen(["curl", "-s", *flags, "-d", body, url + "/mcp"], stdout=subprocess.DEVNULL)
 
 
 def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
@@ -119,7 +172,7 @@ def test_with_parent_it_ends_when_the_parent_does(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
     pid = json.loads(parent.stdout)["pid"]
     assert until(
@@ -134,23 +187,7 @@ def test_a_call_cut_off_by_kill_is_unknown_after_the_restart(tmp_path: Path, key
         with gateway(tmp_path, servers) as running:
             issued = pointsman(running, "tokens", "issue", "agent:logs", "--role", "specialist")
             token = issued.stdout.strip()
-            meta = {
-                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-                "io.modelcontextprotocol/clientCapabilities": {},
-                **({"pointsman/key": key} if key else {}),
-            }
-            params = {"name": "fake__slow", "arguments": {"seconds": 30}, "_meta": meta}
-            body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params})
-            headers = {
-                "Authorization": f"Bearer {token}",
-                "Content-Type": "application/json",
-                "Accept": "application/json, text/event-stream",
-                "MCP-Protocol-Version": "2026-07-28",
-                "Mcp-Method": "tools/call",
-                "Mcp-Name": "fake__slow",
-            }
-            flags = [part for name, value in headers.items() for part in ("-H", f"{name}: {value}")]
-            caller = subprocess.Popen(["curl", "-s", *flags, "-d", body, running.url + "/mcp"])
+            caller = calling(running.url, token, "slow", {"seconds": 30}, key)
             assert until(lambda: len(fake.calls) == 1)
             running.process.kill()
             running.process.wait()

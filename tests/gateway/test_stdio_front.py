@@ -226,7 +226,7 @@ def raw(here: Home, options: Any, *said: bytes, env: dict[str, str] | None = Non
         env={**here.env, **(env or {})},
         cwd=here.home.parent,
         capture_output=True,
-        timeout=60,
+        timeout=120,
     )
     return [json.loads(line) for line in told.stdout.splitlines()]
 

@@ -253,11 +253,11 @@ def pointsman(here: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run the command `pointsman` in this home."""
     command = [sys.executable, "-c", "from coordinator.cli import main; main()", *arguments]
     return subprocess.run(
-        command, env=here.env, cwd=here.home.parent, capture_output=True, text=True, timeout=60
+        command, env=here.env, cwd=here.home.parent, capture_output=True, text=True, timeout=120
     )
 
 
-def until(condition: Any, seconds: float = 10) -> bool:
+def until(condition: Any, seconds: float = 60) -> bool:
     """Whether the condition comes true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

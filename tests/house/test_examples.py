@@ -60,7 +60,7 @@ def does_what_it_says(name, tmp_path, given):
         env={**os.environ, "TMPDIR": str(tmp_path), "NO_COLOR": "1"},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=280,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip() and list(tmp_path.iterdir()) == []  # it says what it did and leaves nothing

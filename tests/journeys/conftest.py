@@ -101,5 +101,5 @@ def running_gateway(person: Person, *options: str) -> Iterator[str]:
             yield json.loads(pipe.readline())["url"]
     finally:
         process.terminate()
-        ended = process.wait(timeout=20)
+        ended = process.wait(timeout=60)
     assert ended == 0

@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.gateway.world import until
 from tests.journeys.conftest import ROOT, Person
 
@@ -101,7 +99,6 @@ class Terminal:
         self._process.stdout.close()
 
 
-@pytest.mark.timeout(120)
 def test_every_command_of_the_page_does_what_the_page_says(person: Person) -> None:
     (person.directory / "examples").symlink_to(ROOT / "examples")
     ports = dict(zip(PORTS, free_ports(), strict=True))

@@ -46,7 +46,7 @@ def test_a_case_cut_off_twice_by_kill_ends_right_and_repeats_nothing_finished(pe
         pid = process.pid if victim == "coordinator" else gateway_pid(person)
         os.kill(pid, signal.SIGKILL)
         said = process.stderr.read()
-        code = process.wait(timeout=60)
+        code = process.wait(timeout=120)
         process.stderr.close()
         if victim == "gateway":
             assert code == 5 and "pointsman cases resume" in said and "Traceback" not in said

@@ -22,7 +22,7 @@ from tests.journeys.conftest import POINTSMAN
 PROMETHEUS = shutil.which("prometheus")
 ALERTMANAGER = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
 SECRET = "a secret between the two"
-PATIENCE = 60.0
+PATIENCE = 120.0
 
 needs_both = pytest.mark.skipif(
     not (PROMETHEUS and ALERTMANAGER),

@@ -211,7 +211,7 @@ def test_both_decoys_really_happened_near_the_onset_and_are_harmless(recording):
 def test_shop_can_be_recorded_again(tmp_path):
     out = tmp_path / "recording"
     command = [sys.executable, str(INCIDENT / "record.py"), "--out", str(out), "--smoke"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
     again = Recording(out)
     assert_well_formed(again)

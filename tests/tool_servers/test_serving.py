@@ -36,7 +36,7 @@ def child(module, *arguments, **environment):
             yield json.loads(pipe.readline())["url"], process
     finally:
         process.terminate()
-        output, errors = process.communicate(timeout=20)
+        output, errors = process.communicate(timeout=60)
         assert (output, errors) == (b"", b""), "a server says nothing while all is well"
 
 

@@ -83,7 +83,7 @@ def test_a_recording_and_a_live_source_exclude_each_other_and_no_traceback_is_sh
         capture_output=True,
         text=True,
         env={"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin"},
-        timeout=60,
+        timeout=120,
     )
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr == ("tool_servers: --recording and --prometheus exclude each other: leave one out\n")

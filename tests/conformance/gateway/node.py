@@ -42,7 +42,7 @@ def install(directory: Path, *packages: str) -> Path:
         if missing:
             command = ["npm", "install", *QUICKLY, *packages]
             try:
-                done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=110)
+                done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=280)
             except subprocess.TimeoutExpired:
                 pytest.skip(f"npm did not install {', '.join(missing)} in time")
             if done.returncode:

@@ -25,7 +25,7 @@ def programs(directory: Path, *packages: str) -> Path:
             return found
         try:
             for command in (making, installing):
-                done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+                done = subprocess.run(command, capture_output=True, text=True, timeout=280)
                 if done.returncode:
                     pytest.skip(f"cannot install {', '.join(packages)}: {done.stderr[-300:]}")
         except subprocess.TimeoutExpired:

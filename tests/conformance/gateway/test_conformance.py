@@ -23,7 +23,6 @@ EVERYBODY = """
 permit (principal, action, resource);
 """
 OPEN = {"pin": "trust", "open": "all"}
-pytestmark = pytest.mark.timeout(300)
 READS = {"resources-read-binary", "resources-read-text", "resources-templates-read"}
 
 

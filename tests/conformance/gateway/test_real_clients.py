@@ -17,7 +17,6 @@ from tests.gateway.world import Running, gateway, words
 SDKS = ["@modelcontextprotocol/sdk@1.32.2", "@modelcontextprotocol/client@2.4.0"]
 INSPECTOR = "@modelcontextprotocol/inspector@2.12.0"
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
-pytestmark = pytest.mark.timeout(300)
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 def run(command: list[str]) -> dict[str, Any]:
     """The JSON object a program of npm prints."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

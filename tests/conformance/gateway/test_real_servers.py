@@ -28,7 +28,7 @@ EVERYBODY = """
 permit (principal, action, resource);
 """
 TRUST = {"pin": "trust"}
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.anyio
 
 
 @dataclass(frozen=True)

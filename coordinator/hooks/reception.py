@@ -134,22 +134,14 @@ class Reception:
 
     async def _tell(self, record: Record) -> None:
         await self.inbox.count()
-        refused, self._refused = self._refused, Counter()
-        for (source, why), times in refused.items():
+        for (source, why), times in tuple(self._refused.items()):
             body = {"source": source, "refused": why, "times": times, "until": utc_now().isoformat()}
-            try:
-                await record("", "hook", body)
-            except BaseException:
-                self._refused[source, why] += times
-                raise
-        repeated, self._repeated = self._repeated, Counter()
-        for (case, source), times in repeated.items():
+            await record("", "hook", body)
+            self._refused -= Counter({(source, why): times})
+        for (case, source), times in tuple(self._repeated.items()):
             body = {"source": source, "repeated": times, "until": utc_now().isoformat()}
-            try:
-                await record(case, "hook", body)
-            except BaseException:
-                self._repeated[case, source] += times
-                raise
+            await record(case, "hook", body)
+            self._repeated -= Counter({(case, source): times})
         while untold := self.inbox.untold(MOST_TOLD):
             by_case: dict[str, list[Member]] = {}
             for member in untold:

@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from coordinator.errors import TriggerUnreadable
-from coordinator.hooks import sources
+from coordinator.case_index import CaseIndex
+from coordinator.errors import GatewayRefused, TriggerUnreadable
+from coordinator.hooks import reception, sources
 from coordinator.hooks.commands import EXAMPLES, example
 from coordinator.hooks.correlation import Correlator, neighbours_of
 from coordinator.hooks.inbox import Inbox
-from coordinator.hooks.reception import trigger_of
+from coordinator.hooks.reception import HookRefused, Reception, trigger_of
 from coordinator.hooks.types import Alert, Delivery
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -174,3 +175,29 @@ def test_deliveries_that_come_together_are_kept_whole_and_one_that_cannot_be_kep
     with sqlite3.connect(tmp_path / "inbox.db") as db:
         assert db.execute("SELECT key, times FROM deliveries").fetchall() == [("1", 3), ("2", 1)]
     db.close()
+
+
+def test_no_refused_delivery_is_forgotten_when_the_ledger_is_away(tmp_path, monkeypatch):
+    monkeypatch.setattr(reception, "TELL_SECONDS", 0)
+    told, three = [], asyncio.Event()
+
+    async def record(case, kind, body):
+        told.append(body["source"])
+        if body["source"] == "three":
+            three.set()
+        if len(told) == 2:  # the ledger is away once, after it was told of the first
+            raise GatewayRefused("the ledger cannot be written")
+
+    async def play():
+        inbox = Inbox(tmp_path)
+        hooks = Reception({}, inbox, CaseIndex(tmp_path), lambda _: None)
+        for source in ("one", "two", "three"):
+            hooks.refused(source, HookRefused("no hook of that name", 404))
+        telling = asyncio.create_task(hooks.tell(record))
+        await asyncio.wait_for(three.wait(), 30)
+        telling.cancel()
+        await asyncio.wait({telling})
+        await inbox.aclose()
+
+    asyncio.run(play())
+    assert told == ["one", "two", "two", "three"]
